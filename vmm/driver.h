@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The border to the VMMs: one const table of operations each. Nothing outside a driver's own files knows what is behind it. */
+#ifndef FORKFS_DRIVER_H
+#define FORKFS_DRIVER_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "vmm/base/failure.h"
+#include "vmm/base/jobs.h"
+#include "vmm/base/text.h"
+#include "vmm/memory/region.h"
+#include "vmm/process.h"
+#include "vmm/recipe.h"
+
+/* What a probe found out about the VMM's binary. */
+struct driver_facts {
+	bool usable;
+	bool accel_kvm;        /* it can use the host's KVM */
+	char version[64];      /* "7.2.22"; "" unknown */
+	char binary[256];
+	struct failure why;    /* when it is not usable: ENODEV and a sentence that says what to do */
+};
+
+/* What a VM is made of. The strings and descriptors are borrowed until the answer to start(); the driver duplicates what it keeps longer. */
+struct vm_spec {
+	sd_event *event;
+	struct jobs *jobs;
+	const char *id;               /* the fork's name, for messages and the process's title */
+	const char *binary;           /* path of the VMM */
+	int dir;                      /* O_PATH, the fork's own directory under the state directory: for sockets; 0700, the daemon's */
+	const struct recipe *recipe;  /* driver, machine, cpu, accel, vcpus, ram_size, devices: filled in by the caller also for a boot */
+	const struct region *ram;     /* REGION_SHARED: map it shared; REGION_FILE: map it private */
+	bool drop;                    /* run as uid and gid */
+	uid_t uid;
+	gid_t gid;
+	int netns;                    /* network namespace to join, -1 none */
+	int console;                  /* the console's record: output is appended here; O_APPEND */
+	int log;                      /* stdout and stderr of the VMM; O_APPEND */
+	/* a restore: */
+	int vmstate;                  /* a memfd with the device state, -1: this is a boot; its offset may be moved */
+	/* a boot: */
+	int kernel, initrd;           /* memfds, initrd -1: none */
+	const char *args;             /* kernel command line, never NULL */
+};
+
+struct vm;
+
+/* Whoever owns the vm is told here, on the loop, never from inside a call of the driver's. */
+struct vm_watcher {
+	/* The one request under way (start, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
+	 * (vm->process.pid is 0) nothing more is told: destroy it. */
+	void (*answered)(struct vm *vm, const struct failure *why, void *data);
+	/* The process has ended and is reaped. A request under way has been answered before. Nothing is told after this. */
+	void (*exited)(struct vm *vm, const siginfo_t *how, void *data);
+	/* The console takes bytes again after type() gave -EAGAIN. */
+	void (*typable)(struct vm *vm, void *data);
+	/* The guest stopped or went on without a request (the VMM's own decision, an error of a device). */
+	void (*turned)(struct vm *vm, bool running, void *data);
+};
+
+/* The base of every driver's own struct, its first member. */
+struct vm {
+	const struct driver *driver;
+	struct process process;
+	const struct vm_watcher *watcher;
+	void *data;
+};
+
+struct driver {
+	const char *name;
+	bool automatic; /* config/vmm "auto" may choose it */
+
+	/* Looks at the binary: on a worker, may take a while. `binary` as config gives it, NULL for a driver without one. `kvm`: the host's KVM runs guests. */
+	void (*probe)(const char *binary, bool kvm, struct driver_facts *ret);
+
+	/* Whether it can do this at all: machine, cpu, accel, devices, vcpus, a kind of region. Returns 0; -EOPNOTSUPP or -EINVAL with a sentence. */
+	int (*check)(const struct recipe *recipe, enum region_kind kind, struct failure *why);
+
+	/* What it puts into the recipe of a fresh boot for machine, accel ("kvm" or "tcg"), version: cpu, devices. Returns 0 or -EOPNOTSUPP. */
+	int (*describe)(struct recipe *recipe, const struct driver_facts *facts, struct failure *why);
+
+	/* Makes the vm and begins to start it: answered() comes when the guest is loaded (or ready to boot) and stopped. Returns 0, or a negative errno at once:
+	 * then nothing was made. */
+	int (*start)(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why);
+
+	/* Requests, one at a time; answered() follows. pause of a stopped guest and resume of a running one succeed. */
+	void (*resume)(struct vm *vm);
+	void (*pause)(struct vm *vm);
+
+	/* Writes the device state of the stopped guest to `fd` (an empty file; borrowed until answered). */
+	void (*save)(struct vm *vm, int fd);
+
+	/* Types into the serial console. Returns how many bytes were taken, at least 1; -EAGAIN: typable() will tell; -EIO. */
+	ssize_t (*type)(struct vm *vm, const void *data, size_t n);
+
+	/* Ends the process by SIGKILL whatever it does; exited() follows. */
+	void (*kill)(struct vm *vm);
+
+	/* Frees it; only after exited(), or before a process was there. */
+	void (*destroy)(struct vm *vm);
+};
+
+extern const struct driver driver_qemu, driver_null;
+
+/* All there are, NULL-terminated, the order in which "auto" tries them. */
+extern const struct driver *const drivers[];
+
+/* By its name; NULL: there is none. */
+const struct driver *driver_find(const char *name);
+
+#endif

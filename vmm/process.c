@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+#define STACK_SIZE (256u << 10)
+#define SIGNAL_SET_SIZE 8 /* bytes of the kernel's sigset_t */
+
+/* What parent and child share while the child runs in the parent's memory, up to exec(2). Everything that the child needs is made before the
+ * clone: it only makes system calls. */
+struct launch {
+	const struct process_spec *spec;
+	const char *program;
+	int null;
+	struct rlimit64 open_files, core;
+	struct __user_cap_header_struct cap_header;
+	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
+	/* the child's answer */
+	const char *step;
+	int error;
+};
+
+static const uint64_t empty_set;
+static const unsigned long default_action[4]; /* the kernel's struct sigaction: SIG_DFL, no flags */
+
+static bool did(struct launch *l, const char *step, long result)
+{
+	if (result >= 0)
+		return true;
+	l->error = errno;
+	l->step = step;
+	return false;
+}
+
+/* A handler must not run in the parent's memory, so all are gone before the mask is. */
+static bool reset_signals(struct launch *l)
+{
+	for (int sig = 1; sig < _NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			syscall(SYS_rt_sigaction, sig, default_action, NULL, SIGNAL_SET_SIZE);
+	return did(l, "reset the signal mask", syscall(SYS_rt_sigprocmask, SIG_SETMASK, &empty_set, NULL, SIGNAL_SET_SIZE));
+}
+
+static bool keep_descriptors(struct launch *l)
+{
+	const struct process_spec *s = l->spec;
+
+	if (!did(l, "mark descriptors to close", syscall(SYS_close_range, 3u, UINT_MAX, CLOSE_RANGE_CLOEXEC)) ||
+	    !did(l, "set up stdout", syscall(SYS_dup2, s->output, 1)) || !did(l, "set up stderr", syscall(SYS_dup2, s->output, 2)) ||
+	    !did(l, "set up stdin", syscall(SYS_dup2, l->null, 0)))
+		return false;
+	for (int fd = 0; fd < 3; fd++) /* dup2 to itself leaves the flag */
+		if (!did(l, "keep a standard stream", syscall(SYS_fcntl, fd, F_SETFD, 0L)))
+			return false;
+	for (size_t i = 0; i < s->fd_count; i++)
+		if (!did(l, "keep a descriptor", syscall(SYS_fcntl, s->fds[i], F_SETFD, 0L)))
+			return false;
+	return true;
+}
+
+static bool limit(struct launch *l)
+{
+	/* A core would hold the guest's memory. */
+	return did(l, "forbid core files", syscall(SYS_prlimit64, 0, RLIMIT_CORE, &l->core, NULL)) &&
+	       (!l->spec->open_files ||
+		did(l, "limit open files", syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &l->open_files, NULL))) &&
+	       did(l, "set no_new_privs", syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
+}
+
+/* libc's wrappers would change every thread of the daemon. */
+static bool drop(struct launch *l)
+{
+	const struct process_spec *s = l->spec;
+
+	if (s->netns >= 0 && !did(l, "join the network namespace", syscall(SYS_setns, s->netns, CLONE_NEWNET)))
+		return false;
+	if (!s->drop)
+		return true;
+	return did(l, "drop the groups", syscall(SYS_setgroups, 0, NULL)) &&
+	       did(l, "become the gid", syscall(SYS_setresgid, s->gid, s->gid, s->gid)) &&
+	       did(l, "become the uid", syscall(SYS_setresuid, s->uid, s->uid, s->uid)) &&
+	       did(l, "drop the capabilities", syscall(SYS_capset, &l->cap_header, l->cap_data));
+}
+
+/* No local of this function or of those above has its address taken: the stack is unmapped without a return, and a sanitizer's marks would stay. */
+static int child(void *data)
+{
+	struct launch *l = data;
+
+	syscall(SYS_umask, 077);
+	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
+	    keep_descriptors(l) && limit(l) && drop(l))
+		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
+	syscall(SYS_exit, 127);
+	__builtin_unreachable();
+}
+
+/* Returns 0 and the program's path in `ret`. */
+static int find_program(const char *name, char *ret, size_t n, struct failure *why)
+{
+	const char *path = getenv("PATH") ?: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+	if (strchr(name, '/')) {
+		if ((size_t)snprintf(ret, n, "%s", name) >= n)
+			return fail_errno(why, ENAMETOOLONG, "%s", name);
+		return 0;
+	}
+	for (; *path; path += strspn(path, ":")) {
+		int len = (int)strcspn(path, ":");
+
+		if (*path == '/' && (size_t)snprintf(ret, n, "%.*s/%s", len, path, name) < n && !access(ret, X_OK))
+			return 0;
+		path += len;
+	}
+	return fail(why, ENOENT, "no program %s in PATH", name);
+}
+
+/* "1234 (any) thing)) S …": the name in parentheses may hold anything, so the fields are counted from the last one. */
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	char path[64], buf[1024], *at;
+	AUTO_CLOSE int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, sizeof buf - 1);
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	at = strrchr(buf, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return -EIO;
+	*ret = strtoull(at + 1, NULL, 10);
+	return 0;
+}
+
+static int open_null(void)
+{
+	AUTO_CLOSE int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int high;
+
+	if (fd < 0)
+		return -errno;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return high < 0 ? -errno : high;
+}
+
+/* The child runs in our memory on a stack of its own, while this thread waits for its exec. No signal may reach it before its handlers are gone. */
+static int run_child(struct launch *l, pid_t *ret_pid, int *ret_pidfd)
+{
+	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	sigset_t all, old;
+	int pid, r, pidfd = -1;
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pid = clone(child, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, l, &pidfd);
+	r = pid < 0 ? -errno : 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	munmap(stack, STACK_SIZE);
+	if (r < 0)
+		return r;
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
+static int check_descriptors(const struct process_spec *spec, struct failure *why)
+{
+	for (size_t i = 0; i < spec->fd_count; i++)
+		if (spec->fds[i] < 3)
+			return fail(why, EINVAL, "descriptor %d can't be handed to %s", spec->fds[i], spec->path);
+	return 0;
+}
+
+static void prepare(struct launch *l, const struct process_spec *spec, const char *program)
+{
+	*l = (struct launch){
+		.spec = spec,
+		.program = program,
+		.open_files = { spec->open_files, spec->open_files },
+		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
+	};
+}
+
+static void reap(pid_t pid, int pidfd)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	close_fd(&pidfd);
+}
+
+int process_spawn(struct process *ret, const struct process_spec *spec, struct failure *why)
+{
+	char program[PATH_MAX];
+	AUTO_CLOSE int null = -1;
+	struct process p = { .pidfd = -1 };
+	struct launch l;
+	int r;
+
+	r = check_descriptors(spec, why);
+	if (r < 0)
+		return r;
+	r = find_program(spec->path, program, sizeof program, why);
+	if (r < 0)
+		return r;
+	null = open_null();
+	if (null < 0)
+		return fail_errno(why, -null, "open /dev/null");
+	prepare(&l, spec, program);
+	l.null = null;
+	r = run_child(&l, &p.pid, &p.pidfd);
+	if (r < 0)
+		return fail_errno(why, -r, "start %s", program);
+	if (l.error) {
+		reap(p.pid, p.pidfd);
+		return fail_errno(why, l.error, "start %s: %s", program, l.step);
+	}
+	r = process_start_time(p.pid, &p.start_time);
+	if (r < 0) {
+		process_kill(&p);
+		reap(p.pid, p.pidfd);
+		return fail_errno(why, -r, "read /proc/%d/stat", (int)p.pid);
+	}
+	*ret = p;
+	return 0;
+}
+
+/* An adopted process is not our child: how it ended is unknown, si_code stays 0. */
+static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct process *p = data;
+	siginfo_t how = { 0 };
+
+	(void)revents;
+	if (waitid(P_PIDFD, (id_t)fd, &how, WEXITED | WNOHANG) < 0) {
+		if (errno != ECHILD)
+			return 0;
+	} else if (!how.si_pid) {
+		return 0;
+	}
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	p->exited(p, &how, p->data);
+	return 0;
+}
+
+int process_watch(struct process *p, sd_event *event, void (*exited)(struct process *, const siginfo_t *, void *), void *data)
+{
+	p->exited = exited;
+	p->data = data;
+	return sd_event_add_io(event, &p->source, p->pidfd, EPOLLIN, on_pidfd, p);
+}
+
+void process_kill(struct process *p)
+{
+	if (p->pid && p->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+}
+
+void process_finish(struct process *p)
+{
+	if (!p->pid)
+		return;
+	p->source = sd_event_source_disable_unref(p->source);
+	close_fd(&p->pidfd);
+	p->pid = 0;
+}
+
+char *process_exit_text(const siginfo_t *how, char *buf, size_t n)
+{
+	if (how->si_code == CLD_EXITED)
+		snprintf(buf, n, "ended with status %d", how->si_status);
+	else if (how->si_code == CLD_KILLED || how->si_code == CLD_DUMPED)
+		snprintf(buf, n, "was killed by signal %d (%s)", how->si_status, strsignal(how->si_status) ?: "unknown");
+	else
+		snprintf(buf, n, "ended");
+	return buf;
+}

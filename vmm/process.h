@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A VMM's process: spawned confined, watched by pidfd, never left a zombie. It lives on when the daemon dies. */
+#ifndef FORKFS_PROCESS_H
+#define FORKFS_PROCESS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "vmm/base/failure.h"
+
+/* What the process gets; all is borrowed for the call. It gets nothing else: every other descriptor is closed, the environment is `envp` alone,
+ * it has a session of its own, the signal mask and handlers are reset. */
+struct process_spec {
+	const char *path;   /* absolute, or a name looked up in PATH */
+	char *const *argv;  /* NULL-terminated */
+	char *const *envp;
+	const int *fds;     /* descriptors that it keeps under their own numbers (so argv can say /proc/self/fd/N) */
+	size_t fd_count;
+	int output;         /* its stdout and stderr; stdin is /dev/null */
+	bool drop;          /* become uid and gid, no groups, no capabilities; else it stays who the daemon is */
+	uid_t uid;
+	gid_t gid;
+	int netns;          /* a network namespace to join first, -1: stay */
+	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */
+};
+
+struct process {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	uint64_t start_time; /* field 22 of /proc/PID/stat: tells a recycled pid */
+	/* the loop's */
+	sd_event_source *source;
+	void (*exited)(struct process *p, const siginfo_t *how, void *data);
+	void *data;
+};
+
+/* Blocks until exec(2) has succeeded or failed: call it on a worker. The process has no_new_privs. Returns 0; -ENOENT no such program; -EAGAIN or
+ * -ENOMEM no room; whatever else a step failed with, the sentence says which. *ret is untouched on failure and nothing is left. */
+int process_spawn(struct process *ret, const struct process_spec *spec, struct failure *why);
+
+/* Calls `exited` on the loop, once, after the process has ended and was reaped. Returns 0 or a negative errno. */
+int process_watch(struct process *p, sd_event *event, void (*exited)(struct process *, const siginfo_t *, void *), void *data);
+
+/* SIGKILL by pidfd. Harmless when it has ended. */
+void process_kill(struct process *p);
+
+/* Closes and stops watching. One that still runs goes on and is reaped by nobody: kill it and wait for exited() first. */
+void process_finish(struct process *p);
+
+/* Field 22 of /proc/PID/stat, in clock ticks since the host's boot. Returns 0, -ESRCH or another negative errno. */
+int process_start_time(pid_t pid, uint64_t *ret);
+
+/* "ended with status 1", "was killed by signal 9 (Killed)". Returns buf. */
+char *process_exit_text(const siginfo_t *how, char *buf, size_t n);
+
+#endif

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * QEMU as a VMM. What one request takes is a chain of QMP commands, each sent by the answer to the one before; all on the loop. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "vmm/base/log.h"
+#include "vmm/driver.h"
+#include "vmm/qemu_args.h"
+#include "vmm/qemu_launch.h"
+#include "vmm/qemu_probe.h"
+#include "vmm/qmp.h"
+#include "vmm/typist.h"
+
+#define CAPABILITIES                                                                                                                     \
+	"{\"capabilities\":[{\"capability\":\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}"
+#define RETRY_USEC 1000
+#define RETRIES 1000
+#define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
+#define HELD_MAX (64ll << 20)
+
+enum request { NOTHING, START, RESUME, PAUSE, SAVE };
+
+struct qemu {
+	struct vm vm;
+	struct vm_spec spec; /* what it points to is borrowed until the start is answered */
+	struct job job;
+	struct qemu_launched launched; /* the job's result, with `why` */
+	bool killed;                   /* asked for while the job ran */
+
+	enum request request;
+	bool running;
+	struct failure why;        /* of the request under way, or of the end that is due */
+	sd_event_source *deferred; /* answers from outside of the call */
+	sd_event_source *timer;
+	struct qmp *qmp;
+	struct typist typist;
+	struct last_words words;
+
+	bool accepted, migrated; /* of a migration: the command was, the event came */
+	int state;               /* save's */
+	int held;                /* the state that was saved last, as long as the guest has not run since; -1 */
+	unsigned int retries;    /* left for cont: a finished save takes a moment to let go */
+};
+
+static struct qemu *of(struct vm *vm)
+{
+	return container_of(vm, struct qemu, vm);
+}
+
+static void answered(struct qemu *q, const struct failure *why)
+{
+	enum request was = q->request;
+
+	q->request = NOTHING;
+	if (was != NOTHING)
+		q->vm.watcher->answered(&q->vm, why, q->vm.data);
+}
+
+static int on_deferred(sd_event_source *source, void *data)
+{
+	struct qemu *q = data;
+	struct failure why = q->why;
+
+	(void)source;
+	q->why.code = 0;
+	answered(q, why.code ? &why : NULL);
+	return 0;
+}
+
+/* With q->why, or success where its code is 0. */
+static void answer_later(struct qemu *q)
+{
+	sd_event_source_set_enabled(q->deferred, SD_EVENT_ONESHOT);
+}
+
+/* After the control socket's end the process's end is awaited, which answers. */
+static void say(struct qemu *q, const char *command, const char *arguments, int fd, qmp_answer to)
+{
+	int r = qmp_send(q->qmp, command, arguments, fd, to, q);
+
+	if (r == 0 || r == -ENOTCONN)
+		return;
+	fail_errno(&q->why, -r, "send %s to QEMU", command);
+	answer_later(q);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *data);
+
+static int after(struct qemu *q, uint64_t usec)
+{
+	q->timer = sd_event_source_disable_unref(q->timer);
+	return sd_event_add_time_relative(q->spec.event, &q->timer, CLOCK_MONOTONIC, usec, 1, on_timer, q);
+}
+
+/* --- the state ------------------------------------------------------------------------------------------------------------------ */
+
+static int copy_file(int to, int from)
+{
+	struct stat st;
+	off_t at = 0;
+
+	if (fstat(from, &st) < 0)
+		return -errno;
+	if (st.st_size > HELD_MAX)
+		return -EFBIG;
+	while (at < st.st_size) {
+		ssize_t n = sendfile(to, from, &at, (size_t)(st.st_size - at));
+
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+	}
+	return 0;
+}
+
+/* QEMU refuses a second migration of a guest that has not run since the first; its state is the first's. Only what was typed meanwhile is
+ * not in it. */
+static void hold_state(struct qemu *q)
+{
+	AUTO_CLOSE int copy = memfd_create("forkfs:held", MFD_CLOEXEC);
+
+	if (copy < 0 || copy_file(copy, q->state) < 0)
+		log_warn("%s: no copy of the state: another snapshot needs the guest to run first", q->spec.id);
+	else
+		q->held = steal_fd(&copy);
+}
+
+static void finish_migration(struct qemu *q)
+{
+	if (!q->accepted || !q->migrated)
+		return;
+	q->accepted = q->migrated = false;
+	if (q->request == SAVE) {
+		q->retries = RETRIES;
+		hold_state(q);
+	}
+	answered(q, NULL);
+}
+
+static void on_migrate(const struct failure *why, const cJSON *result, void *data)
+{
+	struct qemu *q = data;
+
+	(void)result;
+	if (why) {
+		answered(q, why);
+		return;
+	}
+	q->accepted = true;
+	finish_migration(q);
+}
+
+static void on_getfd(const struct failure *why, const cJSON *result, void *data)
+{
+	struct qemu *q = data;
+
+	(void)result;
+	q->accepted = q->migrated = false;
+	if (why)
+		answered(q, why);
+	else
+		say(q, q->request == SAVE ? "migrate" : "migrate-incoming", "{\"uri\":\"fd:state\"}", -1, on_migrate);
+}
+
+static void on_why_failed(const struct failure *why, const cJSON *result, void *data)
+{
+	const char *desc = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(result, "error-desc"));
+	struct qemu *q = data;
+	struct failure f;
+
+	if (why)
+		f = *why;
+	else
+		fail(&f, EIO, "QEMU could not save the state%s%s", desc ? ": " : "", desc ?: "");
+	answered(q, &f);
+}
+
+/* QEMU 7.2 ends at once after a state that it can't load; its log has the reason already. */
+static void migration_failed(struct qemu *q)
+{
+	struct failure why;
+	char line[256];
+
+	if (q->request == SAVE) {
+		say(q, "query-migrate", NULL, -1, on_why_failed);
+		return;
+	}
+	last_words_read(&q->words, line, sizeof line);
+	fail(&why, EIO, "QEMU could not load the state%s%s", *line ? ": " : "", line);
+	answered(q, &why);
+}
+
+static void on_migration(struct qemu *q, const cJSON *data)
+{
+	const char *status = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(data, "status")) ?: "";
+
+	if (q->request != START && q->request != SAVE)
+		return;
+	if (!strcmp(status, "failed")) {
+		migration_failed(q);
+	} else if (!strcmp(status, "completed")) {
+		q->migrated = true;
+		finish_migration(q);
+	}
+}
+
+/* --- what QEMU tells -------------------------------------------------------------------------------------------------------------- */
+
+static void turn(struct qemu *q, bool running, enum request by)
+{
+	q->running = running;
+	if (running)
+		close_fd(&q->held);
+	if (q->request != by)
+		q->vm.watcher->turned(&q->vm, running, q->vm.data);
+}
+
+static void on_event(const char *name, const cJSON *data, void *user)
+{
+	struct qemu *q = user;
+
+	if (!strcmp(name, "STOP"))
+		turn(q, false, PAUSE);
+	else if (!strcmp(name, "RESUME"))
+		turn(q, true, RESUME);
+	else if (!strcmp(name, "MIGRATION"))
+		on_migration(q, data);
+	else
+		log_debug("%s: QEMU tells %s", q->spec.id, name);
+}
+
+static void on_closed(const struct failure *why, void *user)
+{
+	struct qemu *q = user;
+
+	if (why->code == ECONNRESET && after(q, GRACE_USEC) >= 0)
+		return;
+	log_warn("%s: QEMU is killed: %s", q->spec.id, why->text);
+	q->why = *why;
+	q->why.code = EIO;
+	process_kill(&q->vm.process);
+}
+
+static void on_exited(struct process *p, const siginfo_t *how, void *data)
+{
+	struct qemu *q = data;
+	struct failure why = q->why;
+	char text[96], line[256];
+
+	(void)p;
+	q->timer = sd_event_source_disable_unref(q->timer);
+	if (!why.code) {
+		last_words_read(&q->words, line, sizeof line);
+		fail(&why, EIO, "QEMU %s%s%s", process_exit_text(how, text, sizeof text), *line ? ": " : "", line);
+	}
+	answered(q, &why);
+	q->vm.watcher->exited(&q->vm, how, q->vm.data);
+}
+
+static void on_typable(void *data)
+{
+	struct qemu *q = data;
+
+	q->vm.watcher->typable(&q->vm, q->vm.data);
+}
+
+static const struct qmp_handler qmp_handler = { on_event, on_closed };
+
+/* --- start ------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_capabilities(const struct failure *why, const cJSON *result, void *data)
+{
+	struct qemu *q = data;
+
+	(void)result;
+	if (why || q->spec.vmstate < 0)
+		answered(q, why);
+	else if (lseek(q->spec.vmstate, 0, SEEK_SET) == 0)
+		say(q, "getfd", "{\"fdname\":\"state\"}", q->spec.vmstate, on_getfd);
+	else
+		answered(q, &(struct failure){ EIO, "the device state can't be read from its beginning" });
+}
+
+/* Nobody can be told of the end of a process that isn't watched. */
+static int watch(struct qemu *q)
+{
+	int r = process_watch(&q->vm.process, q->spec.event, on_exited, q);
+
+	if (r >= 0)
+		return 0;
+	process_kill(&q->vm.process);
+	waitid(P_PID, (id_t)q->vm.process.pid, &(siginfo_t){ 0 }, WEXITED);
+	process_finish(&q->vm.process);
+	close_fd(&q->launched.control);
+	close_fd(&q->launched.console);
+	return fail_errno(&q->why, -r, "watch QEMU");
+}
+
+static int connect_all(struct qemu *q)
+{
+	int r = qmp_create(&q->qmp, q->spec.event, steal_fd(&q->launched.control), &qmp_handler, q);
+
+	if (r < 0) {
+		close_fd(&q->launched.console);
+		return fail_errno(&q->why, -r, "connect to QEMU");
+	}
+	r = typist_init(&q->typist, q->spec.event, steal_fd(&q->launched.console), on_typable, q);
+	if (r < 0)
+		return fail_errno(&q->why, -r, "connect to the console");
+	say(q, "migrate-set-capabilities", CAPABILITIES, -1, on_capabilities);
+	return 0;
+}
+
+static void run_launch(struct job *job)
+{
+	struct qemu *q = container_of(job, struct qemu, job);
+
+	qemu_launch(&q->launched, &q->spec, &q->why);
+}
+
+static void launch_done(struct job *job)
+{
+	struct qemu *q = container_of(job, struct qemu, job);
+	struct failure why;
+
+	if (q->why.code == 0) {
+		q->vm.process = q->launched.process;
+		q->words = q->launched.words;
+		if (watch(q) == 0) {
+			if (connect_all(q) < 0 || q->killed)
+				process_kill(&q->vm.process);
+			return;
+		}
+	}
+	why = q->why;
+	answered(q, &why);
+}
+
+static void destroy(struct vm *vm)
+{
+	struct qemu *q = of(vm);
+
+	qmp_destroy(q->qmp);
+	typist_finish(&q->typist);
+	sd_event_source_disable_unref(q->deferred);
+	sd_event_source_disable_unref(q->timer);
+	process_finish(&q->vm.process);
+	last_words_finish(&q->words);
+	close_fd(&q->held);
+	free((char *)(uintptr_t)q->spec.id);
+	free(q);
+}
+
+static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct qemu *q = calloc(1, sizeof *q);
+	int r;
+
+	if (!q)
+		return fail_errno(why, ENOMEM, "start QEMU");
+	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
+	q->spec = *spec;
+	q->words.fd = q->typist.fd = q->held = q->state = -1;
+	q->request = START;
+	q->spec.id = strdup(spec->id);
+	r = q->spec.id ? sd_event_add_defer(spec->event, &q->deferred, on_deferred, q) : -ENOMEM;
+	if (r < 0) {
+		destroy(&q->vm);
+		return fail_errno(why, -r, "start QEMU");
+	}
+	sd_event_source_set_enabled(q->deferred, SD_EVENT_OFF);
+	q->job = (struct job){ .run = run_launch, .done = launch_done };
+	jobs_submit(spec->jobs, &q->job);
+	*ret = &q->vm;
+	return 0;
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct qemu *q, enum request request)
+{
+	q->request = request;
+	if (qmp_connected(q->qmp)) /* else it says why the process will end */
+		q->why.code = 0;
+}
+
+static void on_cont(const struct failure *why, const cJSON *result, void *data)
+{
+	struct qemu *q = data;
+
+	(void)result;
+	if (why && q->retries && after(q, RETRY_USEC) >= 0) {
+		q->retries--;
+		return;
+	}
+	q->retries = 0;
+	answered(q, why);
+}
+
+/* Either the wait for the process's end is over, or cont is tried again. */
+static int on_timer(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct qemu *q = data;
+
+	(void)source;
+	(void)usec;
+	if (q->request == RESUME && qmp_connected(q->qmp))
+		say(q, "cont", NULL, -1, on_cont);
+	else
+		process_kill(&q->vm.process);
+	return 0;
+}
+
+static void resume(struct vm *vm)
+{
+	begin(of(vm), RESUME);
+	say(of(vm), "cont", NULL, -1, on_cont);
+}
+
+static void on_stop(const struct failure *why, const cJSON *result, void *data)
+{
+	(void)result;
+	answered(data, why);
+}
+
+static void pause_(struct vm *vm)
+{
+	begin(of(vm), PAUSE);
+	say(of(vm), "stop", NULL, -1, on_stop);
+}
+
+static void save(struct vm *vm, int fd)
+{
+	struct qemu *q = of(vm);
+	int r;
+
+	begin(q, SAVE);
+	q->state = fd;
+	if (q->held < 0) {
+		say(q, "getfd", "{\"fdname\":\"state\"}", fd, on_getfd);
+		return;
+	}
+	r = copy_file(fd, q->held);
+	if (r < 0)
+		fail_errno(&q->why, -r, "copy the state");
+	answer_later(q);
+}
+
+static ssize_t type(struct vm *vm, const void *data, size_t n)
+{
+	return typist_type(&of(vm)->typist, data, n);
+}
+
+static void kill_(struct vm *vm)
+{
+	of(vm)->killed = true;
+	process_kill(&vm->process);
+}
+
+const struct driver driver_qemu = {
+	.name = "qemu",
+	.automatic = true,
+	.probe = qemu_probe,
+	.check = qemu_check,
+	.describe = qemu_describe,
+	.start = start,
+	.resume = resume,
+	.pause = pause_,
+	.save = save,
+	.type = type,
+	.kill = kill_,
+	.destroy = destroy,
+};

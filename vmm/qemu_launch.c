@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/qemu_launch.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vmm/helper.h"
+#include "vmm/qemu_args.h"
+#include "vmm/sockets.h"
+
+#define OPEN_FILES 512
+
+/* What is opened for one launch; closed again when QEMU has it. */
+struct bundle {
+	int control, console;               /* listening */
+	int control_client, console_client; /* connected */
+	int record, placeholder, preload, kvm;
+};
+
+static void bundle_close(struct bundle *b)
+{
+	close_fd(&b->control);
+	close_fd(&b->console);
+	close_fd(&b->control_client);
+	close_fd(&b->console_client);
+	close_fd(&b->record);
+	close_fd(&b->placeholder);
+	close_fd(&b->preload);
+	close_fd(&b->kvm);
+}
+
+/* Who connects before QEMU runs waits in the queue: nothing has to be polled for. */
+static int open_sockets(struct bundle *b, int dir, struct failure *why)
+{
+	if ((b->control = socket_listen_at(dir, "qmp", why)) < 0)
+		return b->control;
+	if ((b->console = socket_listen_at(dir, "console", why)) < 0)
+		return b->console;
+	if ((b->control_client = socket_connect_at(dir, "qmp", why)) < 0)
+		return b->control_client;
+	b->console_client = socket_connect_at(dir, "console", why);
+	return b->console_client < 0 ? b->console_client : 0;
+}
+
+/* QEMU takes from its set of descriptors only one of exactly the access that it wants. */
+static int open_record(struct bundle *b, int console, struct failure *why)
+{
+	char path[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", console);
+	b->record = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	return b->record < 0 ? fail_errno(why, errno, "open the console's record") : 0;
+}
+
+/* The memory file itself can't be opened anew by QEMU's uid, and shared it would be changed. */
+static int open_placeholder(struct bundle *b, const struct region *ram, struct failure *why)
+{
+	b->placeholder = memfd_create("forkfs:placeholder", MFD_CLOEXEC);
+	if (b->placeholder < 0 || ftruncate(b->placeholder, (off_t)ram->size) < 0)
+		return fail_errno(why, errno, "placeholder of the memory");
+	return 0;
+}
+
+static int open_kvm(struct bundle *b, struct failure *why)
+{
+	b->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	return b->kvm < 0 ? fail_errno(why, errno, "open /dev/kvm") : 0;
+}
+
+static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct failure *why)
+{
+	bool private = spec->ram->kind == REGION_FILE, kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
+	int r;
+
+	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1 };
+	r = open_sockets(b, spec->dir, why);
+	if (r == 0)
+		r = open_record(b, spec->console, why);
+	if (r == 0 && private)
+		r = open_placeholder(b, spec->ram, why);
+	if (r == 0 && kvm)
+		r = open_kvm(b, why);
+	if (r == 0 && (private || kvm)) {
+		b->preload = helper_open(HELPER_PRELOAD, why);
+		r = b->preload < 0 ? b->preload : 0;
+	}
+	return r;
+}
+
+static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_spec *spec)
+{
+	bool private = b->placeholder >= 0, boot = spec->vmstate < 0;
+
+	return (struct qemu_descriptors){
+		.control = b->control,
+		.console = b->console,
+		.record = b->record,
+		.ram = private ? b->placeholder : spec->ram->fd,
+		.memory = private ? spec->ram->fd : -1,
+		.preload = b->preload,
+		.kvm = b->kvm,
+		.kernel = boot ? spec->kernel : -1,
+		.initrd = boot ? spec->initrd : -1,
+	};
+}
+
+static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
+		 struct failure *why)
+{
+	const int all[] = { d->control, d->console, d->record, d->ram, d->memory, d->preload, d->kvm, d->kernel, d->initrd };
+	int kept[ARRAY_LEN(all)], r;
+	struct process_spec p = {
+		.path = spec->binary,
+		.argv = argv,
+		.envp = envp,
+		.fds = kept,
+		.output = spec->log,
+		.drop = spec->drop,
+		.uid = spec->uid,
+		.gid = spec->gid,
+		.netns = spec->netns,
+		.open_files = OPEN_FILES,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i] >= 0)
+			kept[p.fd_count++] = all[i];
+	r = process_spawn(ret, &p, why);
+	if (r != -ENOENT && r != -EACCES && r != -ENOEXEC)
+		return r;
+	if (why)
+		why->code = ENODEV;
+	return fail_within(why, "QEMU can't be run") < 0 ? -ENODEV : 0;
+}
+
+static int build_and_spawn(struct process *ret, const struct vm_spec *spec, const struct bundle *b, struct failure *why)
+{
+	struct qemu_descriptors fds = numbers(b, spec);
+	struct qemu_args args = { 0 }, env = { 0 };
+	int r;
+
+	r = qemu_args_build(&args, spec->binary, spec->id, spec->recipe, &fds, spec->vmstate < 0 ? spec->args : NULL);
+	if (r == 0)
+		r = qemu_args_environment(&env, &fds);
+	if (r < 0)
+		fail_errno(why, -r, "QEMU's command line");
+	else
+		r = spawn(ret, spec, &fds, args.argv, env.argv, why);
+	qemu_args_finish(&args);
+	qemu_args_finish(&env);
+	return r;
+}
+
+int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct failure *why)
+{
+	struct qemu_launched l = { .control = -1, .console = -1 };
+	struct bundle b;
+	int r;
+
+	last_words_init(&l.words, spec->log);
+	r = bundle_open(&b, spec, why);
+	if (r == 0)
+		r = build_and_spawn(&l.process, spec, &b, why);
+	if (r == 0) {
+		l.control = steal_fd(&b.control_client);
+		l.console = steal_fd(&b.console_client);
+		*ret = l;
+	} else {
+		last_words_finish(&l.words);
+	}
+	bundle_close(&b);
+	return r;
+}
