@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who asked. Paths are opened as that one would open them: with its uid, gid and groups, in its root directory, never through
+ * /proc's magic links. */
+#ifndef FORKFS_CALLER_H
+#define FORKFS_CALLER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "vmm/base/failure.h"
+
+struct caller {
+	unsigned int refs;
+	uid_t uid;
+	gid_t gid;
+	int group_count;
+	gid_t *groups;
+	int root; /* O_PATH, its root directory */
+};
+
+/* Reads the identity of thread `tid`, which waits for us in the kernel, and compares it with the uid and gid that the kernel named. Returns 0;
+ * -EACCES the thread is outside our pid namespace (tid 0), has ended, or is no longer who it was; -ENOMEM. Loop only; never waits. */
+int caller_create(struct caller **ret, pid_t tid, uid_t uid, gid_t gid, struct failure *why);
+struct caller *caller_ref(struct caller *c);
+void caller_unref(struct caller *c);
+
+/* Opens an absolute path as the caller: worker only. `path` without ".." components. What is opened is an O_PATH descriptor, so that nothing happens to a device or
+ * FIFO before its type is known. Returns the descriptor; -EINVAL not absolute, a ".." in it, a magic link; else what openat2(2) says. */
+int caller_open(const struct caller *c, const char *path, struct failure *why);
+
+/* The same for a name inside the directory `dir`; a symbolic link must stay beneath it. */
+int caller_open_at(const struct caller *c, int dir, const char *name, struct failure *why);
+
+/* Makes a readable descriptor from an O_PATH one, as the caller; only of a regular file. `name` is for the sentence. Returns the descriptor; -EINVAL a directory,
+ * FIFO, device or socket; -EACCES. */
+int caller_read(const struct caller *c, int path_fd, const char *name, struct failure *why);
+
+/* Whether the caller may read the file `name` in the directory `dir`: 0 or a negative errno. */
+int caller_may_read(const struct caller *c, int dir, const char *name);
+
+#endif

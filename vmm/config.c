@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static int one_of(const char *value, const char *const *words, struct failure *why)
+{
+	for (size_t i = 0; words[i]; i++)
+		if (!strcmp(words[i], value))
+			return 0;
+	return fail(why, EINVAL, "\"%s\" is not among its values", value);
+}
+
+#define CHOICE(name, ...)                                                     \
+	static int check_##name(const char *value, struct failure *why)       \
+	{                                                                     \
+		static const char *const words[] = { __VA_ARGS__, NULL };     \
+		return one_of(value, words, why);                             \
+	}
+
+CHOICE(vmm, "auto", "firecracker", "qemu", "null")
+CHOICE(machine, "microvm", "pc")
+CHOICE(accel, "auto", "kvm", "tcg")
+CHOICE(flag, "0", "1")
+
+static int check_backend(const char *value, struct failure *why)
+{
+	static const char *const words[] = { "memfd-shared", "file", NULL };
+
+	if (!strcmp(value, "memfd-private") || !strcmp(value, "userfault"))
+		return fail(why, EOPNOTSUPP, "%s can't be had in this version: memfd-shared and file can", value);
+	return one_of(value, words, why);
+}
+
+static int check_fill(const char *value, struct failure *why)
+{
+	static const char *const words[] = { "auto", "eager", NULL };
+
+	if (!strcmp(value, "ondemand") || !strcmp(value, "background"))
+		return fail(why, EOPNOTSUPP, "%s can't be had in this version: auto and eager can", value);
+	return one_of(value, words, why);
+}
+
+static int number(const char *value, uint64_t min, uint64_t max, struct failure *why)
+{
+	uint64_t n = 0;
+
+	for (const char *at = value; *at; at++) {
+		if (*at < '0' || *at > '9' || at - value > 18)
+			return fail(why, EINVAL, "\"%s\" is not a number from %" PRIu64 " to %" PRIu64, value, min, max);
+		n = n * 10 + (uint64_t)(*at - '0');
+	}
+	if (!*value || n < min || n > max)
+		return fail(why, EINVAL, "\"%s\" is not a number from %" PRIu64 " to %" PRIu64, value, min, max);
+	return 0;
+}
+
+#define NUMBER(name, min, max)                                                \
+	static int check_##name(const char *value, struct failure *why)       \
+	{                                                                     \
+		return number(value, min, max, why);                          \
+	}
+
+NUMBER(console_max, 4096, 1u << 30)
+NUMBER(timeout, 1, 3600000)
+NUMBER(forks_max, 0, 1000000)
+NUMBER(memory_max, 0, 1ull << 40)
+NUMBER(events_max, 16, 1000000)
+
+static int check_uids(const char *value, struct failure *why)
+{
+	unsigned int first, last;
+	int end = 0;
+
+	if (strspn(value, "0123456789-") != strlen(value) || sscanf(value, "%u-%u%n", &first, &last, &end) != 2 || value[end] || end > 21)
+		return fail(why, EINVAL, "\"%s\" is not FIRST-LAST, two user ids", value);
+	if (first < 1000 || last < first || last > 4294900000u)
+		return fail(why, EINVAL, "\"%s\": a range of user ids is 1000 or more, first before last", value);
+	return 0;
+}
+
+static int check_path(const char *value, struct failure *why)
+{
+	if (*value != '/')
+		return fail(why, EINVAL, "\"%s\" is not an absolute path", value);
+	return 0;
+}
+
+static int check_snapshot_dir(const char *value, struct failure *why)
+{
+	return strcmp(value, "memory") ? check_path(value, why) : 0;
+}
+
+static int check_program(const char *value, struct failure *why)
+{
+	if (!*value || (strchr(value, '/') && *value != '/'))
+		return fail(why, EINVAL, "\"%s\" is neither an absolute path nor a program's name", value);
+	return 0;
+}
+
+const struct config_key config_keys[CONFIG_COUNT] = {
+	[CONFIG_VMM] = { "vmm", "auto", "who runs the guest: auto, firecracker, qemu, null", check_vmm },
+	[CONFIG_MACHINE] = { "machine", "microvm", "QEMU's machine for a boot: microvm, pc", check_machine },
+	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, file", check_backend },
+	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, eager", check_fill },
+	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
+	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
+	[CONFIG_CONSOLE_MAX] = { "console_max", "1048576", "bytes of the console's record that are kept", check_console_max },
+	[CONFIG_TIMEOUT] = { "timeout", "30000", "milliseconds that a VMM has for an answer", check_timeout },
+	[CONFIG_FORKS_MAX] = { "forks_max", "0", "how many forks there may be, 0: no limit", check_forks_max },
+	[CONFIG_MEMORY_MAX] = { "memory_max", "0", "MiB of RAM that all guests together may have, 0: no limit", check_memory_max },
+	[CONFIG_UIDS] = { "uids", "2000000000-2000065535", "FIRST-LAST, the user ids that VMMs run as", check_uids },
+	[CONFIG_SNAPSHOT_DIR] = { "snapshot_dir", "memory", "where snapshots/ are kept: memory, or an absolute path", check_snapshot_dir },
+	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
+	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH", check_program },
+	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
+};
+
+int config_find(const char *name)
+{
+	for (int i = 0; i < CONFIG_COUNT; i++)
+		if (!strcmp(config_keys[i].name, name))
+			return i;
+	return -1;
+}
+
+const char *config_get(const struct config *c, enum config_id id)
+{
+	return c->value[id] ?: config_keys[id].fallback;
+}
+
+uint64_t config_number(const struct config *c, enum config_id id)
+{
+	return strtoull(config_get(c, id), NULL, 10);
+}
+
+int config_set(struct config *c, enum config_id id, const char *value, struct failure *why)
+{
+	const struct config_key *key = &config_keys[id];
+	int r = key->check(value, why);
+	char *copy;
+
+	if (r < 0) {
+		fail_within(why, "config/%s (%s)", key->name, key->help);
+		return r;
+	}
+	copy = strdup(value);
+	if (!copy)
+		return fail(why, ENOMEM, "config/%s: no memory", key->name);
+	free(c->value[id]);
+	c->value[id] = copy;
+	return 0;
+}
+
+int config_copy(struct config *to, const struct config *from)
+{
+	for (int i = 0; i < CONFIG_FORK_COUNT; i++) {
+		if (!from->value[i])
+			continue;
+		to->value[i] = strdup(from->value[i]);
+		if (!to->value[i]) {
+			config_finish(to);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+void config_finish(struct config *c)
+{
+	for (int i = 0; i < CONFIG_COUNT; i++)
+		free_ptr(&c->value[i]);
+}
+
+void config_uids(const struct config *c, uint32_t *ret_first, uint32_t *ret_last)
+{
+	sscanf(config_get(c, CONFIG_UIDS), "%" SCNu32 "-%" SCNu32, ret_first, ret_last);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/doctor.h"
+
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <linux/userfaultfd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "vmm/host.h"
+
+static void line(struct text *t, const char *verdict, const char *name, const char *fmt, ...) PRINTF(4, 5);
+static void line(struct text *t, const char *verdict, const char *name, const char *fmt, ...)
+{
+	char detail[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(detail, sizeof detail, fmt, ap);
+	va_end(ap);
+	text_printf(t, "%-4s %s %s\n", verdict, name, detail);
+}
+
+static void check_fuse(struct text *t)
+{
+	if (access("/dev/fuse", R_OK | W_OK))
+		line(t, "fail", "fuse", "/dev/fuse can't be opened (%m): load the module fuse");
+	else
+		line(t, "ok", "fuse", "/dev/fuse is there");
+}
+
+static void check_memfd(struct text *t)
+{
+	AUTO_CLOSE int fd = memfd_create("forkfs:doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW))
+		line(t, "fail", "memfd", "no memfd that can be sealed (%m): a kernel with CONFIG_MEMFD_CREATE is needed");
+	else
+		line(t, "ok", "memfd", "sealed memfds work");
+}
+
+/* A descriptor that also traps the kernel's own accesses, as a VMM needs it. */
+static int full_userfaultfd(const char **how)
+{
+	AUTO_CLOSE int dev = -1;
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	*how = "the system call";
+	if (fd >= 0)
+		return fd;
+	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	*how = "/dev/userfaultfd";
+	return dev < 0 ? -1 : ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+}
+
+static void check_userfaultfd(struct text *t)
+{
+	const char *how;
+	AUTO_CLOSE int fd = full_userfaultfd(&how);
+	struct uffdio_api api = { .api = UFFD_API };
+
+	if (fd < 0)
+		line(t, "warn", "userfaultfd", "can't be used (%m): set vm.unprivileged_userfaultfd=1 or give access to /dev/userfaultfd; RAM can't be "
+					       "filled on demand without it");
+	else if (ioctl(fd, UFFDIO_API, &api))
+		line(t, "warn", "userfaultfd", "its interface is unknown (%m)");
+	else
+		line(t, "ok", "userfaultfd", "by %s, features 0x%llx", how, (unsigned long long)api.features);
+}
+
+static void check_kvm(struct text *t)
+{
+	struct kvm_facts kvm;
+
+	host_kvm(&kvm);
+	line(t, kvm.usable ? "ok" : "warn", "kvm", "%s", kvm.detail);
+}
+
+static void check_driver(const struct config *config, const struct driver *driver, struct text *t)
+{
+	int key = config_find(driver->name);
+	struct driver_facts facts;
+
+	host_driver(driver, key < 0 ? NULL : config_get(config, (enum config_id)key), &facts);
+	if (facts.usable)
+		line(t, "ok", driver->name, "%s %s, %s", facts.binary, facts.version, facts.accel_kvm ? "with KVM" : "by emulation (TCG)");
+	else
+		line(t, "fail", driver->name, "%s", facts.why.text);
+}
+
+static void check_firecracker(const struct config *config, struct text *t)
+{
+	char path[256];
+
+	if (driver_find("firecracker"))
+		return;
+	if (host_program(config_get(config, CONFIG_FIRECRACKER), path, sizeof path) < 0)
+		line(t, "warn", "firecracker", "there is no program %s; this forkfs has no driver for it either, QEMU is used",
+		     config_get(config, CONFIG_FIRECRACKER));
+	else
+		line(t, "warn", "firecracker", "%s is there, but this forkfs has no driver for it yet: whether it can share memory is not known", path);
+}
+
+static void check_memory(struct text *t)
+{
+	uint64_t available, total;
+
+	host_memory(&available, &total);
+	line(t, available < total / 10 ? "warn" : "ok", "memory", "%8llu of %8llu MiB are available", (unsigned long long)(available >> 20),
+	     (unsigned long long)(total >> 20));
+}
+
+static void check_cgroup(struct text *t)
+{
+	if (!access("/sys/fs/cgroup/cgroup.controllers", R_OK))
+		line(t, "ok", "cgroup", "version 2 is mounted; VMMs are not put into groups by this version");
+	else
+		line(t, "warn", "cgroup", "version 2 is not mounted at /sys/fs/cgroup: VMMs can't be limited by it (boot with "
+					  "systemd.unified_cgroup_hierarchy=1)");
+}
+
+static void check_landlock(struct text *t)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (abi < 0)
+		line(t, "warn", "landlock", "not there (%m): add landlock to the kernel's lsm= list");
+	else
+		line(t, "ok", "landlock", "ABI %ld; VMMs are not confined by it in this version", abi);
+}
+
+static void check_privilege(const struct config *config, struct text *t)
+{
+	if (geteuid() == 0)
+		line(t, "ok", "privilege", "every VMM runs as a user id of its own out of %s", config_get(config, CONFIG_UIDS));
+	else
+		line(t, "warn", "privilege", "the daemon is not root: VMMs run as user %u, without a network namespace", geteuid());
+}
+
+void doctor_print(const struct config *config, struct text *t)
+{
+	check_fuse(t);
+	check_memfd(t);
+	check_userfaultfd(t);
+	check_kvm(t);
+	for (size_t i = 0; drivers[i]; i++)
+		if (drivers[i]->automatic)
+			check_driver(config, drivers[i], t);
+	check_firecracker(config, t);
+	check_memory(t);
+	check_cgroup(t);
+	check_landlock(t);
+	check_privilege(config, t);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/fork.h"
+
+#include <ctype.h>
+#include <search.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/log.h"
+#include "vmm/fork_private.h"
+
+static const char *const state_names[FORK_STATES] = {
+	[FORK_EMPTY] = "empty",	  [FORK_RESTORING] = "restoring", [FORK_RUNNING] = "running",
+	[FORK_PAUSED] = "paused", [FORK_EXITED] = "exited",	  [FORK_FAILED] = "failed",
+};
+
+const char *fork_state_name(enum fork_state s)
+{
+	return state_names[s];
+}
+
+int fork_state_find(const char *name)
+{
+	for (int i = 0; i < FORK_STATES; i++)
+		if (!strcmp(state_names[i], name))
+			return i;
+	return -1;
+}
+
+uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+bool fork_id_valid(const char *id)
+{
+	static const char *const taken[] = { "help", "clone", "restore", "events", "metrics", "doctor", "config", "error" };
+	size_t n = strlen(id);
+
+	if (n < 1 || n > FORK_ID_MAX || !isalnum((unsigned char)*id))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(taken); i++)
+		if (!strcmp(taken[i], id))
+			return false;
+	return strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+/* The tree's keys are the ids themselves, whatever struct they stand in. */
+static int by_id(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+struct fork *fork_find(const struct forks *all, const char *id)
+{
+	void *node = tfind(id, &all->by_id, by_id);
+
+	return node ? container_of(*(char(**)[FORK_ID_MAX + 1])node, struct fork, id) : NULL;
+}
+
+static int enter(struct fork *f)
+{
+	return tsearch(f->id, &f->all->by_id, by_id) ? 0 : -ENOMEM;
+}
+
+static void leave(struct fork *f)
+{
+	tdelete(f->id, &f->all->by_id, by_id);
+}
+
+void fork_event(struct fork *f, struct event_facts facts)
+{
+	facts.fork = f->id;
+	events_add(&f->all->events, config_number(&f->all->config, CONFIG_EVENTS_MAX), f->uid, &facts);
+}
+
+void fork_changed(struct fork *f)
+{
+	if (!f->removed)
+		fork_dir_write(f);
+	signal_emit(&f->listeners);
+}
+
+void fork_set_state(struct fork *f, enum fork_state state)
+{
+	if (f->state == state)
+		return;
+	f->state = state;
+	clock_gettime(CLOCK_REALTIME, &f->changed);
+	fork_changed(f);
+}
+
+void fork_set_error(struct fork *f, const struct failure *why)
+{
+	snprintf(f->error, sizeof f->error, "%s", why->text);
+	log_info("%s", why->text);
+}
+
+struct fork *fork_ref(struct fork *f)
+{
+	f->refs++;
+	return f;
+}
+
+void fork_unref(struct fork *f)
+{
+	if (!f || --f->refs)
+		return;
+	record_finish(&f->console);
+	record_finish(&f->log);
+	close_fd(&f->dir);
+	config_finish(&f->config);
+	free(f);
+}
+
+static int may_create(const struct forks *all, const char *id, struct failure *why)
+{
+	uint64_t max = config_number(&all->config, CONFIG_FORKS_MAX);
+
+	if (all->ending)
+		return fail(why, ESHUTDOWN, "the daemon is ending");
+	if (!fork_id_valid(id))
+		return fail(why, EINVAL, "\"%s\" can't be a fork's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}, and none of the root's files", id);
+	if (fork_find(all, id))
+		return fail(why, EEXIST, "there is a fork %s already", id);
+	if (max && all->count >= max)
+		return fail(why, ENOSPC, "fork %s: config/forks_max allows no more than %llu forks", id, (unsigned long long)max);
+	return 0;
+}
+
+static struct fork *alloc_fork(struct forks *all, const char *id, uid_t uid, gid_t gid)
+{
+	struct fork *f = calloc(1, sizeof *f);
+
+	if (!f)
+		return NULL;
+	f->all = all;
+	f->refs = 1;
+	f->serial = all->next_serial++;
+	f->uid = uid;
+	f->gid = gid;
+	f->mode = 0700;
+	f->dir = -1;
+	f->restore_ms = -1;
+	snprintf(f->id, sizeof f->id, "%s", id);
+	clock_gettime(CLOCK_REALTIME, &f->changed);
+	list_init(&f->link);
+	list_init(&f->shots);
+	list_init(&f->listeners);
+	list_init(&f->typable);
+	return f;
+}
+
+int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why)
+{
+	struct fork *f;
+	int r = may_create(all, id, why);
+
+	if (r < 0)
+		return r;
+	f = alloc_fork(all, id, uid, gid);
+	if (!f || config_copy(&f->config, &all->config) < 0) {
+		fork_unref(f);
+		return fail(why, ENOMEM, "fork %s: no memory", id);
+	}
+	record_init(&f->console, config_number(&f->config, CONFIG_CONSOLE_MAX));
+	record_init(&f->log, config_number(&f->config, CONFIG_CONSOLE_MAX));
+	r = fork_dir_create(f, why);
+	if (r == 0 && enter(f) < 0) {
+		char name[24];
+
+		snprintf(name, sizeof name, "%llu", (unsigned long long)f->serial);
+		remove_tree(all->forks_fd, name);
+		r = fail(why, ENOMEM, "fork %s: no memory", id);
+	}
+	if (r < 0) {
+		fork_unref(f);
+		return r;
+	}
+	list_append(&all->list, &f->link);
+	all->count++;
+	fork_event(f, (struct event_facts){ .what = "created" });
+	signal_emit(&all->listeners);
+	*ret = f;
+	return 0;
+}
+
+int fork_clone(struct fork **ret, struct forks *all, uid_t uid, gid_t gid, struct failure *why)
+{
+	char id[24];
+
+	do
+		snprintf(id, sizeof id, "f%u", all->next_clone++);
+	while (fork_find(all, id));
+	return fork_create(ret, all, id, uid, gid, why);
+}
+
+int fork_begin(struct fork *f, const struct task *task, void *data, struct failure *why)
+{
+	if (f->removed || f->all->ending)
+		return fail(why, ESHUTDOWN, "fork %s: is being removed", f->id);
+	if (f->task)
+		return fail(why, EBUSY, "fork %s: %s is under way", f->id, f->task->name);
+	f->task = task;
+	f->task_data = data;
+	return 0;
+}
+
+/* Of a removed fork: the VM first, then all else. */
+static void wind_up(struct fork *f)
+{
+	if (f->vm)
+		f->driver->kill(f->vm);
+	else
+		fork_dispose(f);
+}
+
+void fork_idle(struct fork *f)
+{
+	f->task = NULL;
+	f->task_data = NULL;
+	if (f->removed)
+		wind_up(f);
+}
+
+void fork_remove(struct fork *f)
+{
+	struct shot *s;
+
+	if (f->removed)
+		return;
+	fork_ref(f);
+	leave(f);
+	f->removed = true;
+	f->all->count--;
+	list_remove(&f->link);
+	list_append(&f->all->leaving, &f->link);
+	while ((s = list_first(&f->shots, struct shot, link)))
+		shot_drop(s);
+	fork_event(f, (struct event_facts){ .what = "removed" });
+	signal_emit(&f->listeners);
+	signal_emit(&f->typable);
+	signal_emit(&f->all->listeners);
+	if (f->task)
+		f->task->removed(f);
+	else
+		wind_up(f);
+	fork_unref(f);
+}
+
+int fork_rename(struct fork *f, const char *id, struct failure *why)
+{
+	char old[sizeof f->id];
+
+	if (!fork_id_valid(id))
+		return fail(why, EINVAL, "\"%s\" can't be a fork's name", id);
+	if (fork_find(f->all, id))
+		return fail(why, EEXIST, "there is a fork %s already", id);
+	memcpy(old, f->id, sizeof old);
+	leave(f);
+	snprintf(f->id, sizeof f->id, "%s", id);
+	if (enter(f) < 0) {
+		memcpy(f->id, old, sizeof old);
+		enter(f); /* the node that leave() freed is there again */
+		return fail(why, ENOMEM, "fork %s: no memory", old);
+	}
+	fork_event(f, (struct event_facts){ .what = "renamed", .from = old });
+	fork_changed(f);
+	signal_emit(&f->all->listeners);
+	return 0;
+}
+
+void fork_own(struct fork *f, uid_t uid, gid_t gid, mode_t mode)
+{
+	if (uid != (uid_t)-1)
+		f->uid = uid;
+	if (gid != (gid_t)-1)
+		f->gid = gid;
+	if (mode != (mode_t)-1)
+		f->mode = mode & 0777;
+	fork_changed(f);
+}
+
+int fork_configure(struct fork *f, enum config_id id, const char *value, struct failure *why)
+{
+	int r = config_set(&f->config, id, value, why);
+
+	if (r < 0)
+		return fail_within(why, "fork %s", f->id);
+	f->console.max = f->log.max = config_number(&f->config, CONFIG_CONSOLE_MAX);
+	fork_changed(f);
+	return 0;
+}

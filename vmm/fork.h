@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Forks: what the directories of the mount stand for. All of this belongs to the loop's thread: nothing here blocks, nothing here has a lock. Others read
+ * the structs as they like; only vmm/ writes them. */
+#ifndef FORKFS_FORK_H
+#define FORKFS_FORK_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+#include <time.h>
+
+#include "vmm/base/jobs.h"
+#include "vmm/base/signal.h"
+#include "vmm/caller.h"
+#include "vmm/config.h"
+#include "vmm/driver.h"
+#include "vmm/events.h"
+#include "vmm/memory/region.h"
+#include "vmm/metrics.h"
+#include "vmm/record.h"
+#include "vmm/recipe.h"
+
+#define FORK_ID_MAX 64
+#define FORKS_AT_ONCE_MAX 1000
+
+enum fork_state {
+	FORK_EMPTY,     /* no VM yet */
+	FORK_RESTORING, /* being restored or booted */
+	FORK_RUNNING,
+	FORK_PAUSED,
+	FORK_EXITED,    /* the VM has ended by itself or was stopped */
+	FORK_FAILED,    /* a restore failed, or the VM died */
+	FORK_STATES,
+};
+
+/* Something asked for that takes a while. done() is called exactly once, never from inside the call that began it: why NULL, or why not. After op_cancel() it is still
+ * called, perhaps from inside, when what was begun is undone, with ECANCELED (or with success, when that came first). */
+struct op {
+	void (*done)(struct op *op, const struct failure *why, void *data);
+	void *data;
+	void (*cancel)(struct op *op); /* this and runner are set by whoever runs the op */
+	void *runner;
+};
+
+struct task;
+
+/* A snapshot that was taken of a fork: an entry of snapshots/. */
+enum shot_state { SHOT_WRITING, SHOT_COMPLETE, SHOT_FAILED };
+
+struct shot {
+	struct list link;
+	unsigned int refs;
+	uint64_t serial;
+	char name[FORK_ID_MAX + 1];
+	enum shot_state state;
+	struct timespec made;
+	struct fork *fork;     /* NULL once it is dropped */
+	int dir;               /* O_PATH, where its members are */
+	int parent;            /* O_PATH, the directory that holds it */
+	char file[224];        /* its name in there */
+	struct text manifest;  /* snapshot.json, as the finished snapshot will have it */
+	struct recipe recipe;
+};
+
+struct fork {
+	struct list link; /* in forks->list, or forks->leaving once it is removed */
+	struct forks *all;
+	unsigned int refs;
+	uint64_t serial;  /* never used twice: the directory's inode number comes from it, and its name in the state directory */
+	char id[FORK_ID_MAX + 1];
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;      /* permission bits of its directory */
+	enum fork_state state;
+	struct timespec changed; /* when the state last did, CLOCK_REALTIME */
+	bool removed;     /* rmdir has taken it out of the tree */
+	struct config config;
+	char error[sizeof((struct failure *)0)->text]; /* the last failure, "" none */
+	struct record console, log;
+	struct list shots;
+	struct list listeners; /* state, name, owner or shots changed, or it was removed */
+	struct list typable;   /* the console takes bytes again, or never will */
+	int dir;          /* O_PATH, its own directory under the state directory */
+
+	/* The VM, while there is one. */
+	const struct driver *driver;
+	struct vm *vm;
+	uid_t vm_uid;     /* 0: not one of its own */
+	struct region ram;
+	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: the fork's name when it was made */
+	struct recipe recipe;
+	char snapshot[4097]; /* path it was restored from, "" none */
+	bool from_boot;
+	double restore_ms;   /* -1 unknown */
+	struct timespec started;
+	char exit[96];       /* how the VM ended, "" it hasn't */
+	bool stopping;       /* somebody asked for the end */
+
+	/* What it is busy with: at most one thing. */
+	const struct task *task;
+	void *task_data;
+	struct job disposal;
+	sd_event_source *deadline; /* of the driver's request under way */
+	bool timed_out;
+};
+
+struct forks {
+	sd_event *event;
+	struct jobs *jobs;
+	struct config config;
+	struct events events;
+	struct metrics metrics;
+	char state_path[3800];
+	int state_fd, lock_fd, forks_fd;
+	char memory_path[256];  /* where snapshots "in memory" are */
+	dev_t mount;            /* device of our own mount, for paths that lead back into it; 0 unknown */
+	bool root;              /* the daemon may drop to uids of the range */
+	uid_t owner;            /* who mounted */
+	int netns;              /* an empty network namespace for the VMMs, -1 none */
+	void *by_id;            /* tsearch(3) */
+	struct list list, leaving;
+	unsigned int count;
+	uint64_t next_serial;
+	unsigned int next_clone;
+	uint32_t next_uid;
+	bool ending;            /* nothing new may begin */
+	struct list listeners;  /* a fork came, went or changed its name; the last one is gone */
+};
+
+const char *fork_state_name(enum fork_state s);
+
+/* The state of that name, or -1. */
+int fork_state_find(const char *name);
+
+/* Makes the state directory ready, locked against a second daemon; what an earlier daemon left behind is ended and removed. `path` is kept. Returns 0; -EBUSY another daemon
+ * has it; other errnos with a sentence. */
+int forks_create(struct forks **ret, sd_event *event, const char *state_path, const struct config *config, struct failure *why);
+
+/* Begins to remove every fork; forks->listeners tells as they go, forks_gone() when all are. */
+void forks_end(struct forks *all);
+bool forks_gone(const struct forks *all);
+
+/* Waits for what workers still do and delivers it; nothing that needs a worker may be begun afterwards. */
+void forks_drain(struct forks *all);
+void forks_destroy(struct forks *all);
+
+/* Whether `id` may be a fork's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63} and none of the root's files. */
+bool fork_id_valid(const char *id);
+
+struct fork *fork_find(const struct forks *all, const char *id);
+
+/* An empty fork that belongs to uid and gid. Returns 0; -EINVAL the id; -EEXIST; -ENOSPC config/forks_max; -ENOMEM; -ESHUTDOWN the daemon is ending. */
+int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why);
+
+/* An empty fork with an id nobody uses: "f0", "f1" … */
+int fork_clone(struct fork **ret, struct forks *all, uid_t uid, gid_t gid, struct failure *why);
+
+/* Takes it out of the tree at once; its VM is killed, what it holds is given back behind it. */
+void fork_remove(struct fork *f);
+
+/* Makes the sentence the fork's `error` and logs it. */
+void fork_set_error(struct fork *f, const struct failure *why);
+
+/* Returns 0, -EINVAL, -EEXIST. */
+int fork_rename(struct fork *f, const char *id, struct failure *why);
+
+/* New owner, group or mode; (uid_t)-1, (gid_t)-1, (mode_t)-1 leave it. */
+void fork_own(struct fork *f, uid_t uid, gid_t gid, mode_t mode);
+
+/* One of its settings, as config_set(). What it changes of a VM that runs already: mem_write and console_max. */
+int fork_configure(struct fork *f, enum config_id id, const char *value, struct failure *why);
+
+struct fork *fork_ref(struct fork *f);
+void fork_unref(struct fork *f);
+
+/* Beginning what takes a while: 0 and op->done() follows; or a negative errno at once, with a sentence, and nothing was begun. `since` is CLOCK_MONOTONIC in µs, when the request
+ * arrived. -EBUSY: the fork is not in a state for it. */
+int fork_restore(struct fork *f, struct caller *c, const char *path, uint64_t since, struct op *op, struct failure *why);
+int fork_boot(struct fork *f, struct caller *c, const char *path, uint64_t since, struct op *op, struct failure *why);
+
+/* `count` new forks of one snapshot, all or nothing: PREFIX0 …, or ids as fork_clone() gives them for a prefix of NULL. Their ids, one a line, are in *ret_ids when op->done() tells of
+ * success; the caller owns it. */
+int forks_restore(struct forks *all, struct caller *c, const char *path, unsigned int count, const char *prefix, uint64_t since,
+		  struct text *ret_ids, struct op *op, struct failure *why);
+
+/* FORK_RUNNING, FORK_PAUSED or FORK_EXITED (which ends the VM). */
+int fork_turn(struct fork *f, enum fork_state to, struct op *op, struct failure *why);
+
+/* Takes a snapshot: done when the guest goes on and the snapshot can be restored. */
+int fork_shoot(struct fork *f, const char *name, struct op *op, struct failure *why);
+struct shot *fork_shot(const struct fork *f, const char *name);
+
+/* Drops it; who has it open or was restored from it keeps what it has. Returns 0 or -EBUSY: it is being written. */
+int shot_remove(struct shot *s, struct failure *why);
+struct shot *shot_ref(struct shot *s);
+void shot_unref(struct shot *s);
+const char *shot_state_name(enum shot_state s);
+
+/* A descriptor of one of its members, read-only; for any thread. Returns it or a negative errno. */
+int shot_open(const struct shot *s, const char *member);
+
+/* The complete snapshot whose directory has this inode number in our mount, or NULL. */
+struct shot *shot_by_inode(const struct forks *all, ino_t inode);
+static inline ino_t shot_inode(const struct shot *s)
+{
+	return (s->serial << 8) | 1;
+}
+
+/* Gives up what was begun: op->done() comes when it is undone. */
+static inline void op_cancel(struct op *op)
+{
+	if (op->cancel)
+		op->cancel(op);
+}
+
+/* Types into the console. Returns bytes taken; -EAGAIN: f->typable tells; -EBUSY no VM is there. */
+ssize_t fork_type(struct fork *f, const void *data, size_t n);
+
+/* Bytes of guest RAM that are there: what the fork's memory costs now. */
+uint64_t fork_memory(const struct fork *f);
+
+#endif

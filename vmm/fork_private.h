@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files that make up a fork share among themselves; nobody else includes it. */
+#ifndef FORKFS_FORK_PRIVATE_H
+#define FORKFS_FORK_PRIVATE_H
+
+#include "vmm/fork.h"
+
+/* Something a fork is busy with: who hears of its VM meanwhile. */
+struct task {
+	const char *name; /* for sentences: "a restore is under way" */
+	/* The driver's request was answered. */
+	void (*answered)(struct fork *f, const struct failure *why);
+	/* The VM has ended; fork_release_vm() is the task's to call. */
+	void (*exited)(struct fork *f, const siginfo_t *how);
+	/* rmdir: give up, as soon as can be; then fork_idle(). */
+	void (*removed)(struct fork *f);
+};
+
+/* fork.c: states and what is told of them. Keeps a reference of the caller's meanwhile. */
+void fork_set_state(struct fork *f, enum fork_state state);
+
+/* Writes the record, tells the listeners: for a change that is none of the state. */
+void fork_changed(struct fork *f);
+
+/* Returns 0, or -EBUSY with a sentence when the fork has a task or is removed. */
+int fork_begin(struct fork *f, const struct task *task, void *data, struct failure *why);
+
+/* The task is over. A removed fork goes on to its end. */
+void fork_idle(struct fork *f);
+
+/* fork_vm.c: the VM of a fork. */
+extern const struct vm_watcher fork_watcher;
+
+/* Begins a request of the driver's with config/timeout as its bound: the task's answered() follows. */
+void fork_request(struct fork *f, void (*request)(struct vm *));
+void fork_deadline_start(struct fork *f);
+void fork_deadline_stop(struct fork *f);
+
+/* Gives back what the VM had: the vm (whose process has ended), RAM, uid. */
+void fork_release_vm(struct fork *f);
+
+/* What becomes of a fork whose VM ended on its own: exited or failed. */
+void fork_vm_ended(struct fork *f, const siginfo_t *how);
+
+/* A user id of the range that no VM has; 0: none is left. */
+uid_t fork_take_uid(struct forks *all);
+
+/* fork_dir.c: a fork's directory under the state directory. */
+int fork_dir_create(struct fork *f, struct failure *why);
+
+/* Writes record.json anew (a name aside, then rename). A failure is logged. */
+int fork_dir_write(struct fork *f);
+
+/* Opens a fresh console or log, in place of the old one: worker. Returns the descriptor, O_RDWR|O_APPEND, or a negative errno. */
+int fork_dir_record(int dir, const char *name, uid_t uid, struct failure *why);
+
+/* What a fork that is removed holds: taken apart on a worker, and then the fork is told as gone. */
+void fork_dispose(struct fork *f);
+
+/* Ends and removes what an earlier daemon left under the state directory. */
+void forks_sweep(struct forks *all);
+
+/* Removes a directory and all that is in it. */
+void remove_tree(int parent, const char *name);
+
+/* shot.c */
+void shot_drop(struct shot *s);
+
+/* An event of this fork. */
+void fork_event(struct fork *f, struct event_facts facts);
+
+uint64_t now_us(void);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A fork and its VM: requests with a bound, the end of the process, what is given back. */
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/log.h"
+#include "vmm/fork_private.h"
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct fork *f = data;
+
+	(void)source;
+	(void)usec;
+	f->timed_out = true;
+	f->driver->kill(f->vm);
+	return 0;
+}
+
+void fork_deadline_start(struct fork *f)
+{
+	uint64_t after = config_number(&f->config, CONFIG_TIMEOUT) * 1000;
+
+	f->timed_out = false;
+	f->deadline = sd_event_source_disable_unref(f->deadline);
+	if (sd_event_add_time_relative(f->all->event, &f->deadline, CLOCK_MONOTONIC, after, 1000, on_deadline, f) < 0)
+		log_warn("fork %s: no memory for a deadline: the VMM has no bound", f->id);
+}
+
+void fork_deadline_stop(struct fork *f)
+{
+	f->deadline = sd_event_source_disable_unref(f->deadline);
+}
+
+void fork_request(struct fork *f, void (*request)(struct vm *))
+{
+	fork_deadline_start(f);
+	request(f->vm);
+}
+
+static void on_answered(struct vm *vm, const struct failure *why, void *data)
+{
+	struct fork *f = data;
+	struct failure late;
+
+	(void)vm;
+	fork_deadline_stop(f);
+	if (why && f->timed_out) {
+		fail(&late, ETIMEDOUT, "the VMM did not answer within %s ms", config_get(&f->config, CONFIG_TIMEOUT));
+		why = &late;
+	}
+	if (f->task)
+		f->task->answered(f, why);
+}
+
+static void on_exited(struct vm *vm, const siginfo_t *how, void *data)
+{
+	struct fork *f = data;
+
+	(void)vm;
+	fork_ref(f);
+	fork_deadline_stop(f);
+	if (f->stopping)
+		snprintf(f->exit, sizeof f->exit, "was stopped");
+	else
+		process_exit_text(how, f->exit, sizeof f->exit);
+	if (f->task)
+		f->task->exited(f, how);
+	else
+		fork_vm_ended(f, how);
+	fork_unref(f);
+}
+
+static void on_typable(struct vm *vm, void *data)
+{
+	struct fork *f = data;
+
+	(void)vm;
+	signal_emit(&f->typable);
+}
+
+static void on_turned(struct vm *vm, bool running, void *data)
+{
+	struct fork *f = data;
+
+	(void)vm;
+	if (f->task || (f->state != FORK_RUNNING && f->state != FORK_PAUSED))
+		return;
+	if ((f->state == FORK_RUNNING) == running)
+		return;
+	fork_event(f, (struct event_facts){ .what = running ? "running" : "paused" });
+	fork_set_state(f, running ? FORK_RUNNING : FORK_PAUSED);
+}
+
+const struct vm_watcher fork_watcher = {
+	.answered = on_answered,
+	.exited = on_exited,
+	.typable = on_typable,
+	.turned = on_turned,
+};
+
+struct release {
+	struct job job;
+	struct region region;
+};
+
+static void release_run(struct job *job)
+{
+	region_finish(&container_of(job, struct release, job)->region);
+}
+
+static void release_done(struct job *job)
+{
+	free(container_of(job, struct release, job));
+}
+
+/* Freeing gigabytes takes a while: a worker's task. */
+static void release_region(struct forks *all, struct region *region)
+{
+	struct release *r = region->kind == REGION_NONE ? NULL : calloc(1, sizeof *r);
+
+	if (!r) {
+		region_finish(region);
+		return;
+	}
+	r->job.run = release_run;
+	r->job.done = release_done;
+	r->region = *region;
+	*region = (struct region){ .fd = -1 };
+	jobs_submit(all->jobs, &r->job);
+}
+
+void fork_release_vm(struct fork *f)
+{
+	if (f->vm)
+		f->driver->destroy(f->vm);
+	f->vm = NULL;
+	f->vm_uid = 0;
+	fork_deadline_stop(f);
+	record_refresh(&f->console);
+	record_refresh(&f->log);
+	release_region(f->all, &f->ram);
+	signal_emit(&f->typable);
+}
+
+static bool clean_end(const struct fork *f, const siginfo_t *how)
+{
+	return f->stopping || (how->si_code == CLD_EXITED && how->si_status == 0);
+}
+
+void fork_vm_ended(struct fork *f, const siginfo_t *how)
+{
+	bool clean = clean_end(f, how);
+	struct failure why;
+
+	fork_release_vm(f);
+	if (f->removed) {
+		fork_dispose(f);
+		return;
+	}
+	if (clean) {
+		fork_event(f, (struct event_facts){ .what = "exited" });
+		fork_set_state(f, FORK_EXITED);
+		return;
+	}
+	fail(&why, EIO, "fork %s: the VMM %s while the guest was running", f->id, f->exit);
+	fork_set_error(f, &why);
+	fork_event(f, (struct event_facts){ .what = "failed", .code = EIO, .error = why.text });
+	fork_set_state(f, FORK_FAILED);
+}
+
+static bool uid_in_use(const struct forks *all, uid_t uid)
+{
+	struct fork *f;
+
+	list_for_each(f, &all->list, link)
+		if (f->vm_uid == uid)
+			return true;
+	list_for_each(f, &all->leaving, link)
+		if (f->vm_uid == uid)
+			return true;
+	return false;
+}
+
+uid_t fork_take_uid(struct forks *all)
+{
+	uint32_t first, last;
+
+	config_uids(&all->config, &first, &last);
+	if (all->next_uid < first || all->next_uid > last)
+		all->next_uid = first;
+	for (uint32_t i = 0; i <= last - first; i++) {
+		uid_t uid = all->next_uid;
+
+		all->next_uid = uid == last ? first : uid + 1;
+		if (!uid_in_use(all, uid))
+			return uid;
+	}
+	return 0;
+}
+
+ssize_t fork_type(struct fork *f, const void *data, size_t n)
+{
+	if (!f->vm || f->removed || (f->state != FORK_RUNNING && f->state != FORK_PAUSED))
+		return -EBUSY;
+	return f->driver->type(f->vm, data, n);
+}
+
+uint64_t fork_memory(const struct fork *f)
+{
+	return region_bytes(&f->ram);
+}

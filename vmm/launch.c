@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A launch brings one or many forks from a source to running, all or nothing. Each child goes
+ *
+ *     waiting → preparing (a worker: records, memory) → loading (the VMM) → loaded, stopped → resuming → running
+ *
+ * and no guest runs before every one is loaded. A failure anywhere ends them all; when the last process is gone, the launch is answered. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/log.h"
+#include "vmm/fork_private.h"
+#include "vmm/host.h"
+#include "vmm/memory/copy.h"
+#include "vmm/source.h"
+
+enum step { WAITING, PREPARING, LOADING, LOADED, RESUMING, RUNNING, ENDING, ENDED };
+
+struct child {
+	struct job job;
+	struct launch *launch;
+	struct fork *fork;
+	enum step step;
+	/* What the worker makes: */
+	struct region ram;
+	int console, log, vmstate;
+	uid_t vm_uid;
+	/* what it needs of the fork: */
+	char name[FORK_ID_MAX + 1];
+	int dir;
+	struct failure why;
+};
+
+struct launch {
+	struct job job;
+	struct forks *all;
+	struct op *op;
+	struct text *ids; /* whose forks were made for this launch; NULL: there was one before */
+	uint64_t since;
+	struct source source;
+	bool opening;     /* the source is with a worker */
+	bool failing;
+	struct failure why, open_why; /* open_why is the worker's while it opens */
+	unsigned int count, active, loaded, running, ended;
+	struct child child[];
+};
+
+static void launch_go(struct launch *l);
+
+/* How many children are prepared and loaded at a time: more only make each slower than its deadline. */
+static unsigned int at_once(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus < 2 ? 4 : (unsigned int)cpus * 2;
+}
+
+static void child_finish(struct child *c)
+{
+	region_finish(&c->ram);
+	close_fd(&c->console);
+	close_fd(&c->log);
+	close_fd(&c->vmstate);
+	fork_unref(c->fork);
+}
+
+static void launch_free(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++)
+		child_finish(&l->child[i]);
+	source_finish(&l->source);
+	free(l);
+}
+
+/* What the sentence of a failed launch begins with; `c` NULL: it is no one child's failure. */
+static void name_child(const struct launch *l, const struct child *c, struct failure *why)
+{
+	if (!c)
+		fail_within(why, "restore of %u forks from %s", l->count, l->source.path);
+	else if (l->ids)
+		fail_within(why, "restore of %s: child %u of %u, fork %s", l->source.path, (unsigned int)(c - l->child), l->count,
+			    c->fork->id);
+	else if (l->source.boot)
+		fail_within(why, "boot of fork %s from %s", c->fork->id, l->source.path);
+	else
+		fail_within(why, "restore of fork %s from %s", c->fork->id, l->source.path);
+}
+
+static double ms_since(const struct launch *l)
+{
+	return (double)(now_us() - l->since) / 1000;
+}
+
+static void count_outcome(struct launch *l)
+{
+	struct metrics *m = &l->all->metrics;
+
+	if (l->failing) {
+		metrics_fail(m, l->why.code);
+		return;
+	}
+	if (l->source.boot) {
+		m->boots++;
+		return;
+	}
+	m->restores += l->count;
+	for (unsigned int i = 0; i < l->count; i++)
+		metrics_observe(&m->restore_seconds, l->child[i].fork->restore_ms / 1000);
+}
+
+static void tell_failed(struct launch *l, struct fork *f)
+{
+	fork_set_error(f, &l->why);
+	fork_event(f, (struct event_facts){
+			      .what = "failed", .snapshot = l->source.path, .code = l->why.code, .error = l->why.text, .ms = ms_since(l), .has_ms = true });
+	fork_set_state(f, FORK_FAILED);
+}
+
+static void collect_ids(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++)
+		text_printf(l->ids, "%s\n", l->child[i].fork->id);
+}
+
+/* All children have come to the same end: answer, and let them go. */
+static void launch_finish(struct launch *l)
+{
+	struct failure why = l->why;
+	struct op *op = l->op;
+	bool failed = l->failing;
+
+	op->cancel = NULL;
+	count_outcome(l);
+	for (unsigned int i = 0; i < l->count; i++) {
+		struct fork *f = l->child[i].fork;
+
+		fork_idle(f);
+		if (failed && l->ids)
+			fork_remove(f);
+		else if (failed && !f->removed)
+			tell_failed(l, f);
+	}
+	if (!failed && l->ids)
+		collect_ids(l);
+	launch_free(l);
+	op->done(op, failed ? &why : NULL, op->data);
+}
+
+/* Every way into a launch ends here, and only here it goes. */
+static void launch_check(struct launch *l)
+{
+	if (!l->opening && (l->running == l->count || l->ended == l->count))
+		launch_finish(l);
+}
+
+static void child_ended(struct child *c)
+{
+	c->step = ENDED;
+	c->launch->ended++;
+}
+
+/* Begins the child's end; child_ended() comes at once or later. */
+static void child_end(struct child *c)
+{
+	switch (c->step) {
+	case WAITING:
+		child_ended(c);
+		break;
+	case PREPARING:
+		atomic_store(&c->job.cancelled, true);
+		break;
+	case LOADING:
+	case LOADED:
+	case RESUMING:
+	case RUNNING:
+		c->launch->active -= c->step == LOADING;
+		c->launch->running -= c->step == RUNNING;
+		c->step = ENDING;
+		c->fork->driver->kill(c->fork->vm);
+		break;
+	case ENDING:
+	case ENDED:
+		break;
+	}
+}
+
+static void end_children(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++)
+		child_end(&l->child[i]);
+}
+
+/* The first failure is the one that is told. `c` NULL: it is no one child's. */
+static void launch_fail(struct launch *l, struct child *c, const struct failure *why)
+{
+	if (l->failing)
+		return;
+	l->failing = true;
+	l->why = *why;
+	name_child(l, c, &l->why);
+	if (!l->opening)
+		end_children(l); /* else no child has begun, and the worker comes back first */
+}
+
+static void child_fail(struct child *c, int code, const char *what)
+{
+	struct failure why;
+
+	fail(&why, code, "%s", what);
+	launch_fail(c->launch, c, &why);
+}
+
+static void child_running(struct child *c)
+{
+	struct launch *l = c->launch;
+	struct fork *f = c->fork;
+
+	c->step = RUNNING;
+	f->restore_ms = ms_since(l);
+	clock_gettime(CLOCK_REALTIME, &f->started);
+	fork_event(f, (struct event_facts){ .what = "running", .snapshot = l->source.path, .ms = f->restore_ms, .has_ms = true });
+	fork_set_state(f, FORK_RUNNING);
+	l->running++;
+}
+
+static void resume_all(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++) {
+		l->child[i].step = RESUMING;
+		fork_request(l->child[i].fork, l->child[i].fork->driver->resume);
+	}
+}
+
+static void child_loaded(struct child *c)
+{
+	struct launch *l = c->launch;
+
+	c->step = LOADED;
+	l->active--;
+	if (++l->loaded == l->count)
+		resume_all(l);
+	else
+		launch_go(l);
+}
+
+static void launch_answered(struct fork *f, const struct failure *why)
+{
+	struct child *c = f->task_data;
+	struct launch *l = c->launch;
+
+	if (why && !f->vm->process.pid) {
+		if (c->step == LOADING)
+			l->active--;
+		fork_release_vm(f);
+		child_ended(c);
+		launch_fail(l, c, why);
+	} else if (c->step == ENDING) {
+		return; /* the process's end is what counts */
+	} else if (why)
+		launch_fail(l, c, why);
+	else if (c->step == LOADING)
+		child_loaded(c);
+	else
+		child_running(c);
+	launch_check(l);
+}
+
+static void launch_exited(struct fork *f, const siginfo_t *how)
+{
+	struct child *c = f->task_data;
+	struct launch *l = c->launch;
+	char what[160];
+
+	(void)how;
+	snprintf(what, sizeof what, "the VMM %s", f->exit);
+	child_fail(c, EIO, what);
+	fork_release_vm(f);
+	child_ended(c);
+	launch_check(l);
+}
+
+static void launch_removed(struct fork *f)
+{
+	struct child *c = f->task_data;
+	struct launch *l = c->launch;
+
+	child_fail(c, ENOENT, "it was removed meanwhile");
+	launch_check(l);
+}
+
+static const struct task launch_task = {
+	.name = "a restore or boot",
+	.answered = launch_answered,
+	.exited = launch_exited,
+	.removed = launch_removed,
+};
+
+static int open_records(struct child *c)
+{
+	c->console = fork_dir_record(c->dir, "console.txt", c->vm_uid, &c->why);
+	if (c->console < 0)
+		return c->console;
+	c->log = fork_dir_record(c->dir, "log.txt", 0, &c->why);
+	return c->log < 0 ? c->log : 0;
+}
+
+static int fill_shared(struct child *c)
+{
+	const struct source *s = &c->launch->source;
+	int r = region_create_shared(&c->ram, c->name, s->recipe.ram_size, &c->why);
+
+	if (r < 0 || s->boot)
+		return r;
+	return memory_fill(c->ram.fd, s->snapshot->memory, s->recipe.ram_size, &c->job.cancelled, NULL, &c->why);
+}
+
+static void prepare_run(struct job *job)
+{
+	struct child *c = container_of(job, struct child, job);
+	const struct source *s = &c->launch->source;
+	int r = open_records(c);
+
+	if (r == 0)
+		r = s->region == REGION_FILE ? region_create_file(&c->ram, s->snapshot->memory, s->recipe.ram_size, &c->why) : fill_shared(c);
+	if (r == 0 && !s->boot) {
+		c->vmstate = snapshot_vmstate(s->snapshot);
+		if (c->vmstate < 0)
+			fail_errno(&c->why, -c->vmstate, "vmstate");
+	}
+}
+
+static struct vm_spec make_spec(struct child *c)
+{
+	const struct source *s = &c->launch->source;
+	struct fork *f = c->fork;
+
+	return (struct vm_spec){
+		.event = f->all->event,
+		.jobs = f->all->jobs,
+		.id = f->id,
+		.binary = s->facts.binary,
+		.dir = f->dir,
+		.recipe = &f->recipe,
+		.ram = &f->ram,
+		.drop = f->all->root,
+		.uid = f->vm_uid,
+		.gid = f->vm_uid,
+		.netns = f->all->netns,
+		.console = f->console.fd,
+		.log = f->log.fd,
+		.vmstate = c->vmstate,
+		.kernel = s->kernel,
+		.initrd = s->initrd,
+		.args = s->args ?: "",
+	};
+}
+
+/* The fork takes over what the worker made. */
+static int hand_over(struct child *c, struct failure *why)
+{
+	struct source *s = &c->launch->source;
+	struct fork *f = c->fork;
+	int r = record_open(&f->console, f->all->event, steal_fd(&c->console));
+
+	if (r == 0)
+		r = record_open(&f->log, f->all->event, steal_fd(&c->log));
+	if (r < 0)
+		return fail_errno(why, -r, "its console or log can't be watched");
+	f->ram = c->ram;
+	memcpy(f->ram_name, c->name, sizeof f->ram_name);
+	c->ram = (struct region){ .fd = -1 };
+	f->vm_uid = c->vm_uid;
+	f->driver = s->driver;
+	f->recipe = s->recipe;
+	f->from_boot = s->boot;
+	snprintf(f->snapshot, sizeof f->snapshot, "%s", s->boot ? "" : s->path);
+	return 0;
+}
+
+static void child_start(struct child *c)
+{
+	struct fork *f = c->fork;
+	struct failure why;
+	struct vm_spec spec;
+	int r = hand_over(c, &why);
+
+	if (r == 0) {
+		spec = make_spec(c);
+		r = f->driver->start(&f->vm, &spec, &fork_watcher, f, &why);
+	}
+	if (r < 0) {
+		fork_release_vm(f);
+		child_ended(c); /* it has no process to wait for */
+		launch_fail(c->launch, c, &why);
+		return;
+	}
+	c->step = LOADING;
+	c->launch->active++;
+	fork_deadline_start(f);
+}
+
+static void prepare_done(struct job *job)
+{
+	struct child *c = container_of(job, struct child, job);
+	struct launch *l = c->launch;
+
+	l->active--;
+	if (l->failing) {
+		child_ended(c);
+	} else if (c->why.code) {
+		child_ended(c);
+		launch_fail(l, c, &c->why);
+	} else {
+		child_start(c);
+	}
+	launch_check(l);
+}
+
+static void child_prepare(struct child *c)
+{
+	struct fork *f = c->fork;
+
+	c->step = PREPARING;
+	c->launch->active++;
+	c->dir = f->dir;
+	memcpy(c->name, f->id, sizeof c->name);
+	c->vm_uid = f->all->root ? fork_take_uid(f->all) : 0;
+	f->vm_uid = c->vm_uid; /* taken from here on */
+	c->job.run = prepare_run;
+	c->job.done = prepare_done;
+	jobs_submit(f->all->jobs, &c->job);
+}
+
+static void launch_go(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count && l->active < at_once() && !l->failing; i++)
+		if (l->child[i].step == WAITING)
+			child_prepare(&l->child[i]);
+}
+
+static uint64_t memory_promised(const struct forks *all)
+{
+	uint64_t sum = 0;
+	struct fork *f;
+
+	list_for_each(f, &all->list, link)
+		sum += f->ram.size;
+	return sum;
+}
+
+static int check_limit(const struct launch *l, struct failure *why)
+{
+	uint64_t max = config_number(&l->all->config, CONFIG_MEMORY_MAX), taken = memory_promised(l->all) >> 20;
+	uint64_t want = (l->source.recipe.ram_size >> 20) * l->count;
+
+	if (max && taken + want > max)
+		return fail(why, ENOMEM, "%llu MiB of RAM are asked for; config/memory_max allows %llu MiB in all, %llu MiB are taken",
+			    (unsigned long long)want, (unsigned long long)max, (unsigned long long)taken);
+	return 0;
+}
+
+/* Room is looked for once the size is known and before anything is made. */
+static int check_room(const struct launch *l, struct failure *why)
+{
+	uint64_t available, total, need;
+	int r = check_limit(l, why);
+
+	if (r < 0 || l->source.boot || l->source.region == REGION_FILE)
+		return r;
+	host_memory(&available, &total);
+	need = l->source.snapshot->memory_bytes * l->count;
+	if (available && need > available)
+		return fail(why, ENOMEM, "%llu MiB of memory are needed, the host has %llu MiB left", (unsigned long long)(need >> 20),
+			    (unsigned long long)(available >> 20));
+	return 0;
+}
+
+static void open_run(struct job *job)
+{
+	struct launch *l = container_of(job, struct launch, job);
+
+	l->open_why.code = 0;
+	source_open(&l->source, &l->open_why);
+}
+
+/* The path led into our own mount: it is resolved here, and the worker goes on from the directory behind it. */
+static bool open_inside(struct launch *l)
+{
+	struct shot *s = shot_by_inode(l->all, l->source.inode);
+
+	l->source.dir = s ? fcntl(s->dir, F_DUPFD_CLOEXEC, 3) : -1;
+	if (l->source.dir < 0) {
+		fail(&l->open_why, EINVAL, "%s: is no complete snapshot", l->source.path);
+		return false;
+	}
+	jobs_submit(l->all->jobs, &l->job);
+	return true;
+}
+
+static void open_done(struct job *job)
+{
+	struct launch *l = container_of(job, struct launch, job);
+
+	if (!l->failing && !l->open_why.code && l->source.inside && open_inside(l))
+		return;
+	l->opening = false;
+	if (!l->failing && (l->open_why.code || check_room(l, &l->open_why) < 0))
+		launch_fail(l, l->ids ? NULL : &l->child[0], &l->open_why);
+	else if (l->failing)
+		end_children(l);
+	else
+		launch_go(l);
+	launch_check(l);
+}
+
+static void launch_cancel(struct op *op)
+{
+	struct launch *l = op->runner;
+	struct failure why;
+
+	fail(&why, ECANCELED, "the writer was told to end");
+	launch_fail(l, l->ids ? NULL : &l->child[0], &why);
+	launch_check(l);
+}
+
+static int launch_alloc(struct launch **ret, struct forks *all, unsigned int count, struct failure *why)
+{
+	struct launch *l = calloc(1, sizeof *l + count * sizeof l->child[0]);
+
+	if (!l)
+		return fail(why, ENOMEM, "no memory for %u forks", count);
+	l->all = all;
+	source_init(&l->source);
+	for (unsigned int i = 0; i < count; i++)
+		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .console = -1, .log = -1, .vmstate = -1 };
+	*ret = l;
+	return 0;
+}
+
+static int set_source(struct launch *l, struct caller *c, const char *path, const struct config *config, struct failure *why)
+{
+	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER };
+	struct source *s = &l->source;
+	int r = caller_create(&s->self, getpid(), geteuid(), getegid(), why);
+
+	if (r < 0)
+		return r;
+	s->caller = caller_ref(c);
+	s->mount = l->all->mount;
+	snprintf(s->path, sizeof s->path, "%s", path);
+	r = config_copy(&s->config, config);
+	for (size_t i = 0; i < ARRAY_LEN(programs) && r == 0; i++)
+		r = config_set(&s->config, programs[i], config_get(&l->all->config, programs[i]), why);
+	return r < 0 ? fail(why, ENOMEM, "no memory") : 0;
+}
+
+static void add_child(struct launch *l, struct fork *f)
+{
+	struct child *c = &l->child[l->count++];
+
+	c->fork = fork_ref(f);
+	f->task_data = c;
+	f->error[0] = f->exit[0] = '\0';
+	f->restore_ms = -1;
+	f->stopping = false;
+	fork_set_state(f, FORK_RESTORING);
+}
+
+static void launch_begin(struct launch *l, uint64_t since, struct op *op)
+{
+	l->since = since;
+	l->op = op;
+	op->cancel = launch_cancel;
+	op->runner = l;
+	l->opening = true;
+	l->job.run = open_run;
+	l->job.done = open_done;
+	jobs_submit(l->all->jobs, &l->job);
+}
+
+static int launch_one(struct fork *f, bool boot, struct caller *c, const char *path, uint64_t since, struct op *op, struct failure *why)
+{
+	struct launch *l = NULL;
+	int r;
+
+	if (f->vm || f->state == FORK_RESTORING || f->task)
+		return fail(why, EBUSY, "fork %s: is %s: only an empty, failed or exited one can be restored or booted", f->id,
+			    fork_state_name(f->state));
+	r = launch_alloc(&l, f->all, 1, why);
+	if (r < 0)
+		return r;
+	l->source.boot = boot;
+	r = set_source(l, c, path, &f->config, why);
+	if (r == 0)
+		r = fork_begin(f, &launch_task, NULL, why);
+	if (r < 0) {
+		launch_free(l);
+		return r;
+	}
+	add_child(l, f);
+	launch_begin(l, since, op);
+	return 0;
+}
+
+int fork_restore(struct fork *f, struct caller *c, const char *path, uint64_t since, struct op *op, struct failure *why)
+{
+	return launch_one(f, false, c, path, since, op, why);
+}
+
+int fork_boot(struct fork *f, struct caller *c, const char *path, uint64_t since, struct op *op, struct failure *why)
+{
+	return launch_one(f, true, c, path, since, op, why);
+}
+
+static int make_fork(struct launch *l, const char *prefix, unsigned int i, struct failure *why)
+{
+	struct caller *c = l->source.caller;
+	char id[FORK_ID_MAX + 16];
+	struct fork *f;
+	int r;
+
+	if (prefix && (size_t)snprintf(id, sizeof id, "%.65s%u", prefix, i) > FORK_ID_MAX)
+		return fail(why, EINVAL, "\"%s\": is too long for a fork's name", id);
+	r = prefix ? fork_create(&f, l->all, id, c->uid, c->gid, why) : fork_clone(&f, l->all, c->uid, c->gid, why);
+	if (r < 0)
+		return r;
+	r = fork_begin(f, &launch_task, NULL, why);
+	if (r < 0) {
+		fork_remove(f);
+		return r;
+	}
+	add_child(l, f);
+	return 0;
+}
+
+static void unmake_forks(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++) {
+		fork_idle(l->child[i].fork);
+		fork_remove(l->child[i].fork);
+	}
+}
+
+int forks_restore(struct forks *all, struct caller *c, const char *path, unsigned int count, const char *prefix, uint64_t since,
+		  struct text *ret_ids, struct op *op, struct failure *why)
+{
+	struct launch *l = NULL;
+	int r = launch_alloc(&l, all, count, why);
+
+	if (r < 0)
+		return r;
+	l->ids = ret_ids;
+	r = set_source(l, c, path, &all->config, why);
+	for (unsigned int i = 0; i < count && r == 0; i++)
+		r = make_fork(l, prefix, i, why);
+	if (r < 0) {
+		unmake_forks(l);
+		launch_free(l);
+		return fail_within(why, "restore of %u forks from %s", count, path);
+	}
+	launch_begin(l, since, op);
+	return 0;
+}

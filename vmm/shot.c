@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The snapshots of a fork: the entries of its snapshots/, and where their members are kept. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "vmm/base/log.h"
+#include "vmm/fork_private.h"
+
+const char *shot_state_name(enum shot_state s)
+{
+	static const char *const names[] = { [SHOT_WRITING] = "writing", [SHOT_COMPLETE] = "complete", [SHOT_FAILED] = "failed" };
+
+	return names[s];
+}
+
+struct shot *fork_shot(const struct fork *f, const char *name)
+{
+	struct shot *s;
+
+	list_for_each(s, &f->shots, link)
+		if (!strcmp(s->name, name))
+			return s;
+	return NULL;
+}
+
+struct shot *shot_ref(struct shot *s)
+{
+	s->refs++;
+	return s;
+}
+
+void shot_unref(struct shot *s)
+{
+	if (!s || --s->refs)
+		return;
+	close_fd(&s->dir);
+	close_fd(&s->parent);
+	text_finish(&s->manifest);
+	free(s);
+}
+
+struct drop {
+	struct job job;
+	struct shot *shot;
+};
+
+static void drop_run(struct job *job)
+{
+	const struct shot *s = container_of(job, struct drop, job)->shot;
+
+	remove_tree(s->parent, s->file);
+}
+
+static void drop_done(struct job *job)
+{
+	struct drop *d = container_of(job, struct drop, job);
+
+	shot_unref(d->shot);
+	free(d);
+}
+
+/* Takes over one reference: freeing gigabytes is a worker's task. */
+static void remove_files(struct forks *all, struct shot *s)
+{
+	struct drop *d = s->parent < 0 ? NULL : calloc(1, sizeof *d);
+
+	if (!d) {
+		if (s->parent >= 0)
+			remove_tree(s->parent, s->file);
+		shot_unref(s);
+		return;
+	}
+	d->shot = s;
+	d->job.run = drop_run;
+	d->job.done = drop_done;
+	jobs_submit(all->jobs, &d->job);
+}
+
+void shot_drop(struct shot *s)
+{
+	struct fork *f = s->fork;
+
+	s->fork = NULL;
+	list_remove(&s->link);
+	remove_files(f->all, s);
+}
+
+int shot_remove(struct shot *s, struct failure *why)
+{
+	struct fork *f = s->fork;
+
+	if (s->state == SHOT_WRITING)
+		return fail(why, EBUSY, "snapshot %s of fork %s: is being written", s->name, f->id);
+	fork_event(f, (struct event_facts){ .what = "snapshot-removed", .snapshot = s->name });
+	shot_drop(s);
+	fork_changed(f);
+	return 0;
+}
+
+int shot_open(const struct shot *s, const char *member)
+{
+	int fd = openat(s->dir, member, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
+struct shot *shot_by_inode(const struct forks *all, ino_t inode)
+{
+	struct fork *f;
+	struct shot *s;
+
+	list_for_each(f, &all->list, link)
+		list_for_each(s, &f->shots, link)
+			if (shot_inode(s) == inode)
+				return s->state == SHOT_COMPLETE ? s : NULL;
+	return NULL;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/source.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/host.h"
+
+#define KERNEL_MAX (1ul << 30) /* bytes of a kernel or an initrd */
+#define DEFAULT_ARGS "console=ttyS0 reboot=t panic=-1"
+
+void source_init(struct source *s)
+{
+	*s = (struct source){ .dir = -1, .kernel = -1, .initrd = -1 };
+}
+
+void source_finish(struct source *s)
+{
+	caller_unref(s->caller);
+	caller_unref(s->self);
+	config_finish(&s->config);
+	close_fd(&s->dir);
+	snapshot_unref(s->snapshot);
+	close_fd(&s->kernel);
+	close_fd(&s->initrd);
+	free(s->args);
+	source_init(s);
+}
+
+static const char *binary_of(const struct config *c, const struct driver *driver)
+{
+	int key = config_find(driver->name);
+
+	return key < 0 ? NULL : config_get(c, (enum config_id)key);
+}
+
+/* "auto": the first that is usable here. */
+static const struct driver *choose(const struct source *s, struct driver_facts *facts)
+{
+	const struct driver *first = NULL;
+
+	for (size_t i = 0; drivers[i]; i++) {
+		struct driver_facts f;
+
+		if (!drivers[i]->automatic)
+			continue;
+		host_driver(drivers[i], binary_of(&s->config, drivers[i]), &f);
+		if (f.usable || !first) {
+			first = drivers[i];
+			*facts = f;
+		}
+		if (f.usable)
+			break;
+	}
+	return first;
+}
+
+/* `name`: the one driver that will do, or "auto". */
+static int find_driver(struct source *s, const char *name, struct failure *why)
+{
+	if (!strcmp(name, "auto")) {
+		s->driver = choose(s, &s->facts);
+	} else {
+		s->driver = driver_find(name);
+		if (s->driver)
+			host_driver(s->driver, binary_of(&s->config, s->driver), &s->facts);
+	}
+	if (!s->driver)
+		return fail(why, ENODEV, "this forkfs has no driver %s", name);
+	if (s->facts.usable)
+		return 0;
+	*why = s->facts.why;
+	return -why->code;
+}
+
+/* The state was written by one VMM under one kind of acceleration: no other can load it. */
+static int fit_restore(struct source *s, struct failure *why)
+{
+	const char *vmm = config_get(&s->config, CONFIG_VMM), *accel = config_get(&s->config, CONFIG_ACCEL);
+	int r;
+
+	if (strcmp(vmm, "auto") && strcmp(vmm, s->recipe.driver))
+		return fail(why, EOPNOTSUPP, "the snapshot was written by %s, config/vmm says %s", s->recipe.driver, vmm);
+	if (strcmp(accel, "auto") && s->recipe.accel[0] && strcmp(accel, s->recipe.accel))
+		return fail(why, EOPNOTSUPP, "the snapshot was taken under %s, config/accel says %s", s->recipe.accel, accel);
+	r = find_driver(s, s->recipe.driver, why);
+	if (r < 0)
+		return r;
+	if (!strcmp(s->recipe.accel, "kvm") && !s->facts.accel_kvm)
+		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
+	s->region = !strcmp(config_get(&s->config, CONFIG_MEMORY_BACKEND), "file") ? REGION_FILE : REGION_SHARED;
+	return s->driver->check(&s->recipe, s->region, why);
+}
+
+static int open_restore(struct source *s, struct failure *why)
+{
+	int r;
+
+	if (s->dir < 0) {
+		r = snapshot_find(s->caller, s->path, s->mount, &s->dir, &s->inode, why);
+		if (r < 0)
+			return r;
+		s->inside = r == SNAPSHOT_INSIDE;
+		if (s->inside)
+			return 0;
+	}
+	r = snapshot_open(&s->snapshot, s->inside ? s->self : s->caller, s->dir, s->path, why);
+	if (r < 0)
+		return r;
+	s->inside = false;
+	s->recipe = s->snapshot->recipe;
+	return fit_restore(s, why);
+}
+
+static int open_file(struct source *s, const char *path, struct failure *why)
+{
+	AUTO_CLOSE int fd = caller_open(s->caller, path, why);
+
+	return fd < 0 ? fd : caller_read(s->caller, fd, path, why);
+}
+
+static int fetch(struct source *s, const char *path, int *ret, struct failure *why)
+{
+	AUTO_CLOSE int fd = open_file(s, path, why);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = copy_to_memfd(fd, path, KERNEL_MAX, why);
+	if (r < 0)
+		return r;
+	*ret = r;
+	return 0;
+}
+
+static int read_config(struct source *s, struct boot_config *ret, struct failure *why)
+{
+	AUTO_CLOSE int fd = open_file(s, s->path, why);
+	AUTO_FREE char *json = NULL;
+	size_t n;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = read_file(fd, BOOT_CONFIG_JSON_MAX, &json, &n);
+	if (r == -EFBIG)
+		return fail(why, EINVAL, "%s: is larger than %u bytes: no VM description", s->path, BOOT_CONFIG_JSON_MAX);
+	if (r < 0)
+		return fail_errno(why, -r, "%s", s->path);
+	r = boot_config_parse(ret, json, n, why);
+	return r < 0 ? fail_within(why, "%s", s->path) : 0;
+}
+
+static int describe(struct source *s, const struct boot_config *boot, struct failure *why)
+{
+	const char *accel = config_get(&s->config, CONFIG_ACCEL);
+	int r = find_driver(s, config_get(&s->config, CONFIG_VMM), why);
+
+	if (r < 0)
+		return r;
+	if (!strcmp(accel, "kvm") && !s->facts.accel_kvm)
+		return fail(why, EOPNOTSUPP, "config/accel says kvm, which can't run guests here (see doctor)");
+	if (!strcmp(accel, "auto"))
+		accel = s->facts.accel_kvm ? "kvm" : "tcg";
+	s->recipe = (struct recipe){ .format = RECIPE_FORMAT, .vcpus = boot->vcpus, .ram_size = boot->ram_size };
+	snprintf(s->recipe.driver, sizeof s->recipe.driver, "%s", s->driver->name);
+	snprintf(s->recipe.driver_version, sizeof s->recipe.driver_version, "%s", s->facts.version);
+	snprintf(s->recipe.machine, sizeof s->recipe.machine, "%s", config_get(&s->config, CONFIG_MACHINE));
+	snprintf(s->recipe.accel, sizeof s->recipe.accel, "%s", accel);
+	r = s->driver->describe(&s->recipe, &s->facts, why);
+	s->region = REGION_SHARED;
+	return r < 0 ? r : s->driver->check(&s->recipe, s->region, why);
+}
+
+static int open_boot(struct source *s, struct failure *why)
+{
+	struct boot_config boot __attribute__((cleanup(boot_config_finish))) = { 0 };
+	int r = read_config(s, &boot, why);
+
+	if (r < 0)
+		return r;
+	r = describe(s, &boot, why);
+	if (r < 0)
+		return r;
+	r = fetch(s, boot.kernel, &s->kernel, why);
+	if (r == 0 && boot.initrd)
+		r = fetch(s, boot.initrd, &s->initrd, why);
+	if (r < 0)
+		return fail_within(why, "%s", s->path);
+	s->args = boot.args ? steal_ptr(&boot.args) : strdup(DEFAULT_ARGS);
+	return s->args ? 0 : fail(why, ENOMEM, "%s: no memory", s->path);
+}
+
+int source_open(struct source *s, struct failure *why)
+{
+	return s->boot ? open_boot(s, why) : open_restore(s, why);
+}
