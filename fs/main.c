@@ -117,6 +117,20 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 	return 0;
 }
 
+/* In /proc/self/mountinfo white space and backslashes are \ooo. */
+static void decode(char *s)
+{
+	char *to = s;
+	unsigned int c;
+
+	for (; *s; *to++ = (char)c)
+		if (sscanf(s, "\\%3o", &c) == 1)
+			s += 4;
+		else
+			c = (unsigned char)*s++;
+	*to = '\0';
+}
+
 /* The device of our mount, without asking the mount itself: nobody answers yet. */
 static dev_t mount_device(const char *mountpoint)
 {
@@ -126,8 +140,10 @@ static dev_t mount_device(const char *mountpoint)
 	dev_t found = 0;
 
 	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, at) == 3 && !strcmp(at, mountpoint))
-			found = makedev(major, minor);
+		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, at) == 3) {
+			decode(at);
+			found = strcmp(at, mountpoint) ? found : makedev(major, minor);
+		}
 	if (f)
 		fclose(f);
 	return found;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/host.h"
 
@@ -116,8 +117,13 @@ static int open_restore(struct source *s, struct failure *why)
 static int open_file(struct source *s, const char *path, struct failure *why)
 {
 	AUTO_CLOSE int fd = caller_open(s->caller, path, why);
+	struct stat st;
 
-	return fd < 0 ? fd : caller_read(s->caller, fd, path, why);
+	if (fd < 0)
+		return fd;
+	if (!fstat(fd, &st) && st.st_dev == s->mount) /* reading it would be waiting for ourselves */
+		return fail(why, EINVAL, "%s: is a file of this mount", path);
+	return caller_read(s->caller, fd, path, why);
 }
 
 static int fetch(struct source *s, const char *path, int *ret, struct failure *why)
