@@ -162,7 +162,7 @@ void jobs_submit(struct jobs *jobs, struct job *job)
 	bool here = false;
 
 	pthread_mutex_lock(&jobs->lock);
-	if (jobs->idle <= jobs->queued && jobs->threads < jobs->limit)
+	if (!jobs->ending && jobs->idle <= jobs->queued && jobs->threads < jobs->limit)
 		add_thread(jobs);
 	if (jobs->threads) {
 		list_append(&jobs->waiting, &job->link);
