@@ -271,7 +271,7 @@ static int command_create(struct command **ret, uint64_t id, const char *command
 
 int qmp_send(struct qmp *q, const char *command, const char *arguments, int fd, qmp_answer answer_, void *user)
 {
-	struct command *c;
+	struct command *c = NULL;
 	int r;
 
 	if (q->fd < 0)

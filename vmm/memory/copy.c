@@ -1,29 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Through a buffer that stays in the processor's cache: as fast as pwrite(2) out of a mapping of the source, without the SIGBUS that looking at such a
+ * Through buffers that stay in the processor's cache: as fast as pwrite(2) out of a mapping of the source, without the SIGBUS that looking at such a
  * mapping costs when the source shrinks. */
 #include "vmm/memory/copy.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "vmm/memory/extents.h"
 #include "vmm/memory/whole.h"
+#include "vmm/memory/window.h"
 
 #define CHUNK (256u << 10)
 #define CACHE_LINE 64u
+#define ALONE (16ull << 20) /* bytes of data that are not worth a second thread */
 
+/* What is left to copy, taken by chunks. */
+struct plan {
+	const struct extents *data;
+	uint64_t size;
+	const atomic_bool *cancelled;
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	size_t extent;
+	uint64_t done; /* bytes of that extent that were taken */
+	bool stop;     /* one of the threads has failed */
+};
+
+/* One thread's part in it. */
 struct transfer {
+	struct plan *plan;
 	int (*read)(const struct transfer *t, void *buf, size_t n, uint64_t offset); /* all of it: 0 or a negative errno */
 	int from;
 	const struct region_view *view;
 	int to;
-	uint64_t size;
-	const atomic_bool *cancelled;
+	const struct window *window; /* of `to`, or NULL */
 	char *buffer;
 	struct copy_stats stats;
-	struct failure *why;
+	int result;
+	struct failure why;
 };
 
 static int read_file(const struct transfer *t, void *buf, size_t n, uint64_t offset)
@@ -62,12 +79,20 @@ static size_t alike(const char *p, size_t n, bool *ret_zero)
 	return done;
 }
 
+/* What the window does not take, say a page that is no hole, the file does; or it knows the reason. */
+static int write_run(const struct transfer *t, const char *p, size_t n, uint64_t offset)
+{
+	if (t->window && n % PAGE_BYTES == 0 && window_put(t->window, p, n, offset) == 0)
+		return 0;
+	return write_whole(t->to, p, n, offset);
+}
+
 static int copy_chunk(struct transfer *t, uint64_t offset, size_t n)
 {
 	int r = t->read(t, t->buffer, n, offset);
 
 	if (r < 0)
-		return fail_errno(t->why, -r, "reading guest RAM at %#llx", (unsigned long long)offset);
+		return fail_errno(&t->why, -r, "reading guest RAM at %#llx", (unsigned long long)offset);
 	for (size_t at = 0, run; at < n; at += run) {
 		bool zero;
 
@@ -76,94 +101,156 @@ static int copy_chunk(struct transfer *t, uint64_t offset, size_t n)
 			t->stats.zeros += run;
 			continue;
 		}
-		r = write_whole(t->to, t->buffer + at, run, offset + at);
+		r = write_run(t, t->buffer + at, run, offset + at);
 		if (r < 0)
-			return fail_errno(t->why, -r, "writing guest RAM at %#llx", (unsigned long long)(offset + at));
+			return fail_errno(&t->why, -r, "writing guest RAM at %#llx", (unsigned long long)(offset + at));
 		t->stats.copied += run;
 	}
 	return 0;
 }
 
-static int copy_extent(struct transfer *t, const struct extent *x)
+/* Returns the length of the next chunk, 0 when there is none. */
+static size_t take_chunk(struct plan *p, uint64_t *ret_offset)
 {
-	uint64_t end = x->end < t->size ? x->end : t->size;
+	const struct extent *x;
+	uint64_t left, n = 0;
 
-	for (uint64_t at = x->start; at < end;) {
-		size_t n = end - at < CHUNK ? end - at : CHUNK;
-		int r;
-
-		if (t->cancelled && atomic_load_explicit(t->cancelled, memory_order_relaxed))
-			return fail(t->why, ECANCELED, "copying guest RAM was called off");
-		r = copy_chunk(t, at, n);
-		if (r < 0)
-			return r;
-		at += n;
+	pthread_mutex_lock(&p->lock);
+	if (!p->stop && p->extent < p->data->count) {
+		x = &p->data->list[p->extent];
+		*ret_offset = x->start + p->done;
+		left = (x->end < p->size ? x->end : p->size) - *ret_offset;
+		n = left < CHUNK ? left : CHUNK;
+		p->done += n;
+		if (n == left) {
+			p->extent++;
+			p->done = 0;
+		}
 	}
-	return 0;
+	pthread_mutex_unlock(&p->lock);
+	return n;
 }
 
-static int copy_extents(struct transfer *t, const struct extents *data)
+static int copy_chunks(struct transfer *t)
 {
 	AUTO_FREE char *buffer = aligned_alloc(PAGE_BYTES, CHUNK);
+	uint64_t offset;
+	size_t n;
 	int r = 0;
 
 	if (!buffer)
-		return fail(t->why, ENOMEM, "no memory to copy guest RAM with");
+		return fail(&t->why, ENOMEM, "no memory to copy guest RAM with");
 	t->buffer = buffer;
-	for (size_t i = 0; i < data->count && r == 0; i++)
-		r = copy_extent(t, &data->list[i]);
-	t->buffer = NULL;
+	while (r == 0 && (n = take_chunk(t->plan, &offset))) {
+		if (t->plan->cancelled && atomic_load_explicit(t->plan->cancelled, memory_order_relaxed))
+			return fail(&t->why, ECANCELED, "copying guest RAM was called off");
+		r = copy_chunk(t, offset, n);
+	}
 	return r;
 }
 
+static void *copy_thread(void *data)
+{
+	struct transfer *t = data;
+
+	t->result = copy_chunks(t);
+	if (t->result < 0) {
+		pthread_mutex_lock(&t->plan->lock);
+		t->plan->stop = true;
+		pthread_mutex_unlock(&t->plan->lock);
+	}
+	return NULL;
+}
+
+/* Copies `data`; by two threads where the window lets them work side by side. */
+static int copy_all(const struct transfer *how, struct plan *plan, struct copy_stats *stats, struct failure *why)
+{
+	struct transfer own = *how, other = *how;
+	pthread_t thread;
+	bool two;
+
+	own.plan = other.plan = plan;
+	pthread_mutex_init(&plan->lock, NULL);
+	two = how->window && !pthread_create(&thread, NULL, copy_thread, &other);
+	copy_thread(&own);
+	if (two)
+		pthread_join(thread, NULL);
+	pthread_mutex_destroy(&plan->lock);
+	if (own.result < 0 || other.result < 0) {
+		const struct transfer *failed = own.result < 0 ? &own : &other;
+
+		if (why)
+			*why = failed->why;
+		return failed->result;
+	}
+	*stats = (struct copy_stats){ own.stats.copied + other.stats.copied, own.stats.zeros + other.stats.zeros };
+	return 0;
+}
+
 /* Where a file was cut off no data is found, which looks like a hole: hence its length is asked before and after. */
-static int check_length(const struct transfer *t)
+static int check_length(int from, uint64_t size, struct failure *why)
 {
 	struct stat st;
 
-	if (fstat(t->from, &st))
-		return fail_errno(t->why, errno, "the memory file");
-	if (st.st_size < 0 || (uint64_t)st.st_size < t->size)
-		return fail(t->why, EIO, "the memory file is truncated: it has %lld of %llu bytes", (long long)st.st_size,
-			    (unsigned long long)t->size);
+	if (fstat(from, &st))
+		return fail_errno(why, errno, "the memory file");
+	if (st.st_size < 0 || (uint64_t)st.st_size < size)
+		return fail(why, EIO, "the memory file is truncated: it has %lld of %llu bytes", (long long)st.st_size,
+			    (unsigned long long)size);
 	return 0;
+}
+
+static int fill_extents(int to, int from, struct plan *plan, struct copy_stats *stats, struct failure *why)
+{
+	struct transfer how = { .read = read_file, .from = from, .to = to };
+	struct window window;
+	int r;
+
+	if (extents_bytes(plan->data) >= ALONE && window_open(&window, to, plan->size) == 0)
+		how.window = &window;
+	r = copy_all(&how, plan, stats, why);
+	if (how.window)
+		window_close(&window);
+	return r;
 }
 
 int memory_fill(int to, int from, uint64_t size, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why)
 {
-	struct transfer t = { .read = read_file, .from = from, .to = to, .size = size, .cancelled = cancelled, .why = why };
 	AUTO_EXTENTS struct extents data = { 0 };
-	int r = check_length(&t);
+	struct plan plan = { .data = &data, .size = size, .cancelled = cancelled };
+	struct copy_stats done;
+	int r = check_length(from, size, why);
 
 	if (r < 0)
 		return r;
 	r = extents_scan(&data, from, size);
 	if (r < 0)
 		return fail_errno(why, -r, "looking for data in the memory file");
-	r = copy_extents(&t, &data);
+	r = fill_extents(to, from, &plan, &done, why);
 	if (r == 0 || r == -EIO) {
-		int whole = check_length(&t);
+		int whole = check_length(from, size, why);
 
 		r = whole < 0 ? whole : r;
 	}
 	if (r == 0 && stats)
-		*stats = t.stats;
+		*stats = done;
 	return r;
 }
 
 int memory_save(int to, const struct region_view *from, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why)
 {
-	struct transfer t = { .read = read_view, .view = from, .to = to, .size = from->region->size, .cancelled = cancelled, .why = why };
 	AUTO_EXTENTS struct extents data = { 0 };
+	struct plan plan = { .data = &data, .size = from->region->size, .cancelled = cancelled };
+	struct copy_stats done;
 	int r;
 
-	if (ftruncate(to, (off_t)t.size))
-		return fail_errno(why, errno, "a memory file of %llu bytes", (unsigned long long)t.size);
+	if (ftruncate(to, (off_t)plan.size))
+		return fail_errno(why, errno, "a memory file of %llu bytes", (unsigned long long)plan.size);
 	r = region_view_extents(from, &data);
 	if (r < 0)
 		return fail_errno(why, -r, "looking for data in guest RAM");
-	r = copy_extents(&t, &data);
+	r = copy_all(&(struct transfer){ .read = read_view, .view = from, .to = to }, &plan, &done, why);
 	if (r == 0 && stats)
-		*stats = t.stats;
+		*stats = done;
 	return r;
 }
