@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A cold boot, and what can be seen of a guest.
+. tests/guest/common.bash
+
+test_boot() {
+	start
+	"$ROOT/examples/make-guest" "$T/vm" >/dev/null || { bad make-guest; return; }
+	boot_guest a "$T/vm/base.json" || return
+	state_is a running
+	ok grep -q 'guest ready' "$F/a/console"
+	like "maps" 'rw-s .*memfd:forkfs:' "$(cat "$F/a/maps")"
+	like "MemTotal" 262144 "$(status_of a MemTotal)"
+	like "Vmm" qemu "$(status_of a Vmm)"
+	like "Accel" 'kvm|tcg' "$(status_of a Accel)"
+	like "Machine" microvm "$(status_of a Machine)"
+	like "Memfd" . "$(status_of a Memfd)"
+	typed a 'echo $((6 * 7))' '^42'
+	# RAM is seen from outside, and what the guest does not use is holes.
+	typed a 'echo needle-$((1000 + 234)) > /run/needle; cat /run/needle' '^needle-1234'
+	ok grep -qa needle-1234 "$F/a/mem"
+	[ "$("$TOOLS/holes" "$F/a/mem" | tail -n +2 | awk -F- '{ n += $2 - $1 } END { print n }')" -lt $((200 << 20)) ] || bad "all of RAM is data"
+	like "MemFilled" '[0-9]' "$(status_of a MemFilled)"
+	# The end, by the guest's own doing.
+	local pid
+	pid=$(status_of a Pid)
+	"$TOOLS/ask" "$F/a/wait" >"$T/end" &
+	echo poweroff >"$F/a/console"
+	wait_for 60 in_state a exited
+	wait_for 10 eval "! kill -0 $pid"
+	like "Exit" . "$(status_of a Exit)"
+	wait_for 10 test -s "$T/end"
+	ok grep -q 'guest ready' "$F/a/console"
+	is "mem of what has ended" 0 "$(soon head -c 4096 "$F/a/mem" 2>/dev/null | tr -d '\0' | wc -c)"
+}
+
+test_pc() {
+	start -o machine=pc
+	"$ROOT/examples/make-guest" "$T/vm" >/dev/null || { bad make-guest; return; }
+	boot_guest a "$T/vm/base.json" || return
+	like "Machine" pc "$(status_of a Machine)"
+	ok mkdir "$F/a/snapshots/s"
+	child b "$F/a/snapshots/s"
+	typed b 'echo $((6 * 7))' '^42'
+}
+
+test_killed() {
+	start
+	ready count || return
+	child a "$READY"
+	expect_log .
+	kill -KILL "$(status_of a Pid)"
+	wait_for 10 eval 'case "$(state_of a)" in failed|exited) true ;; *) false ;; esac'
+	like "Exit" '9|[Kk]illed' "$(status_of a Exit)"
+	like "error" . "$(error_of a)"
+	command_is ok "$F/a/restore" "$READY"
+	wait_for 60 ticks_past a 3
+}
+
+# A kernel that is none: told, not waited for.
+test_no_kernel() {
+	start
+	description
+	mkdir "$F/a"
+	expect_log .
+	like "boot" '^(EIO|EINVAL|ok)$' "$(poke "$F/a/boot" "$T/vm/base.json\n")"
+	[ "$(state_of a)" = running ] || like "error" . "$(error_of a)"
+	ok rmdir "$F/a"
+}
+
+# No root, no capability, no way to more.
+test_confined() {
+	start
+	ready count || return
+	child a "$READY"
+	child b "$READY"
+	local pid status
+	for fork in a b; do
+		pid=$(status_of $fork Pid | tr -d ' ')
+		status=$(cat "/proc/$pid/status")
+		is "CapEff" 0000000000000000 "$(sed -n 's/^CapEff:\t//p' <<<"$status")"
+		is "CapPrm" 0000000000000000 "$(sed -n 's/^CapPrm:\t//p' <<<"$status")"
+		is "CapBnd" 0 "$(sed -n 's/^CapEff:\t0*//p' <<<"$status" | tr -d '\n' | wc -c)"
+		is "NoNewPrivs" 1 "$(sed -n 's/^NoNewPrivs:\t//p' <<<"$status")"
+		is "Groups" "" "$(sed -n 's/^Groups:\t//p' <<<"$status" | tr -d ' ')"
+		is "uids" 1 "$(sed -n 's/^Uid:\t//p' <<<"$status" | tr '\t' '\n' | sort -u | wc -l)"
+		is "Uid" "$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' <<<"$status")" "$(status_of $fork Uid | tr -d ' ')"
+		is "network devices" lo "$(tail -n +3 "/proc/$pid/net/dev" | cut -d: -f1 | xargs)"
+		is "environment" "" "$(tr '\0' '\n' <"/proc/$pid/environ" | grep -vE '^(LD_PRELOAD|FORKFS_[A-Z_]*)=')"
+	done
+	[ "$(status_of a Uid)" != "$(status_of b Uid)" ] || bad "two VMs, one user"
+	[ "$(status_of a Uid | tr -d ' ')" -ge "$UID_FIRST" ] || bad "Uid $(status_of a Uid) is not of the range"
+}

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Who may do what, with allow_other and two users.
+
+one() { setpriv --reuid=12345 --regid=12345 --clear-groups -- "$@"; }
+two() { setpriv --reuid=12346 --regid=12346 --clear-groups -- "$@"; }
+group() { setpriv --reuid=12346 --regid=12346 --groups=12345 -- "$@"; }
+# one_is EXPECTED FILE TEXT: as that user writes it
+one_is() { is "user 12345: '$3' > ${2#"$F"/}" "$1" "$(printf '%s\n' "$3" | one timeout 20 "$TOOLS/put" "$2" | sed 's/^open //')"; }
+two_is() { is "user 12346: '$3' > ${2#"$F"/}" "$1" "$(printf '%s\n' "$3" | two timeout 20 "$TOOLS/put" "$2" | sed 's/^open //')"; }
+
+world() {
+	start -o allow_other "$@"
+	description "$T/vm"
+	one mkdir "$F/one" && two mkdir "$F/two" || bad "mkdir as a user: $(root_error)"
+	one_is ok "$F/one/boot" "$T/vm/base.json"
+}
+
+test_alone() { # without allow_other nobody else gets in
+	start
+	booted a
+	no one ls "$F"
+	no one cat "$F/help"
+}
+
+test_modes() {
+	world
+	is "the root" 1777 "$(stat -c %a "$F")"
+	is "a fork" "700 12345 12345" "$(stat -c '%a %u %g' "$F/one")"
+	is "its files" "12345 12345" "$(stat -c '%u %g' "$F/one/state")"
+	state_is one running
+	no two ls "$F/one"
+	no two cat "$F/one/state"
+	no two rmdir "$F/one"
+	no two mv "$F/one" "$F/stolen"
+	no two chmod 755 "$F/one"
+	two_is EACCES "$F/one/state" stopped
+	two_is EACCES "$F/one/console" hello
+	two_is EACCES "$F/config/vmm" qemu
+	ok two cat "$F/help" "$F/metrics" "$F/doctor"
+	ok two ls "$F"
+	ok one cat "$F/one/status"
+	no one chown 12346 "$F/one"
+	state_is one running
+	like "Uid" "$((UID_FIRST / 1000))[0-9]{3}" "$(status_of one Uid)"
+	ok one rmdir "$F/one"
+}
+
+test_sharing() {
+	world
+	ok one chmod 750 "$F/one"
+	no two cat "$F/one/state"
+	is "the mode" 750 "$(stat -c %a "$F/one")"
+	# As any other: what the directory lets in, the files' modes still decide.
+	no two ls "$F/one"
+	ok group ls "$F/one"
+	ok one chmod 755 "$F/one"
+	ok two ls "$F/one"
+	ok chgrp 12346 "$F/one"
+	is "the group" 12346 "$(stat -c %g "$F/one")"
+	ok one chmod 700 "$F/one"
+	no two ls "$F/one"
+	no one chmod 7777 "$F/missing"
+}
+
+test_snapshots() {
+	world
+	ok one mkdir "$F/one/snapshots/s"
+	two_is EACCES "$F/two/restore" "$F/one/snapshots/s"
+	like "error" "one/snapshots/s" "$(error_of two)"
+	one mkdir "$F/mine"
+	one_is ok "$F/mine/restore" "$F/one/snapshots/s"
+	# A copy that only its owner may read, and a link to it.
+	one cp -r "$F/one/snapshots/s" "$T/kept" 2>/dev/null || { cp -r "$F/one/snapshots/s" "$T/kept"; chown -R 12345:12345 "$T/kept"; }
+	chmod 700 "$T/kept"
+	ln -s "$T/kept" "$T/link"
+	two_is EACCES "$F/two/restore" "$T/kept"
+	two_is EACCES "$F/two/restore" "$T/link"
+	two_is EACCES "$F/restore" "$T/kept 2 w-"
+	like "error, of the writer" "$T/kept" "$(two cat "$F/error")"
+	is "and of nobody else" 0 "$(one cat "$F/error" | grep -c "$T/kept")"
+	is "nothing of it" 0 "$(ls "$F" | grep -c '^w-')"
+	chmod 755 "$T/kept"; chmod 600 "$T/kept/memory.bin"; chmod 644 "$T/kept/vmstate" "$T/kept/snapshot.json"
+	two_is EACCES "$F/two/restore" "$T/kept"
+	chmod 600 "$T/kept/vmstate"; chmod 644 "$T/kept/memory.bin"
+	two_is EACCES "$F/two/restore" "$T/kept"
+	chmod 644 "$T/kept"/*
+	two_is ok "$F/two/restore" "$T/link"
+	is "who" 12346 "$(stat -c %u "$F/two/state")"
+	is "many" "w-0 w-1" "$(two timeout 20 "$TOOLS/ask" "$F/restore" "$T/kept 2 w-" | xargs)"
+	is "whose" 12346 "$(stat -c %u "$F/w-1")"
+	no one rmdir "$F/w-1"
+	ok two rmdir "$F/w-1"
+}
+
+# A description's paths are the caller's too.
+test_descriptions() {
+	world
+	description "$T/private"
+	chmod 755 "$T/private"
+	chmod 600 "$T/private/kernel"
+	two_is EACCES "$F/two/boot" "$T/private/base.json"
+	like "error" "$T/private/kernel" "$(error_of two)"
+	chmod 644 "$T/private/kernel"; chmod 600 "$T/private/base.json"
+	two_is EACCES "$F/two/boot" "$T/private/base.json"
+	chmod 644 "$T/private/base.json"
+	two_is ok "$F/two/boot" "$T/private/base.json"
+	# The identity that counts is the file system's.
+	mkdir "$F/mine"
+	chown 12345:12345 "$T/private/base.json"
+	chmod 600 "$T/private/base.json"
+	chmod 755 "$F/mine"
+	is "root with another fsuid" "EACCES" "$(printf '%s\n' "$T/private/base.json" | timeout 20 "$TOOLS/put" -f 12346 "$F/two/boot" | sed 's/^open //; s/EBUSY/EACCES/')"
+}
+
+# The path is looked up in the writer's root directory.
+test_chroot() {
+	world
+	local root=$T/jail
+	mkdir -p "$root/bin" "$root/forks" "$root/vm" "$root/lib" "$root/lib64" "$root/usr"
+	cp /bin/busybox "$root/bin/busybox"
+	mount --rbind "$F" "$root/forks"
+	mkdir "$F/jailed"
+	cp "$T/vm/kernel" "$T/vm/initrd" "$root/vm/"
+	printf '{"boot-source":{"kernel_image_path":"/vm/kernel","initrd_path":"/vm/initrd"},"machine-config":{"vcpu_count":1,"mem_size_mib":8}}' >"$root/vm/base.json"
+	ok timeout 20 chroot "$root" /bin/busybox sh -c 'echo /vm/base.json > /forks/jailed/boot'
+	state_is jailed running
+	mkdir "$F/other"
+	no timeout 20 chroot "$root" /bin/busybox sh -c "echo $T/vm/base.json > /forks/other/boot"
+	like "error" "$T/vm/base.json" "$(error_of other)"
+	# An absolute link stays inside, too.
+	ln -s /vm/base.json "$root/link.json"
+	ok timeout 20 chroot "$root" /bin/busybox sh -c 'echo /link.json > /forks/other/boot'
+	umount -l "$root/forks"
+}
+
+test_events() {
+	world
+	is "user 12346 sees" 0 "$(two cat "$F/events" | grep -c '"one"')"
+	[ "$(one cat "$F/events" | grep -c '"one"')" -ge 1 ] || bad "user 12345 doesn't see its own"
+}
+
+# A name that is taken is taken, whoever asks; the sticky root keeps others' hands off.
+test_names_of_others() {
+	world
+	like "taken" "File exists" "$(LC_ALL=C two mkdir "$F/one" 2>&1)"
+	no two mv -T "$F/two" "$F/one"
+	state_is one running
+}
+
+# The daemon of an ordinary user: what the kernel lets it.
+test_ordinary_user() {
+	[ -u "$(command -v fusermount3)" ] || skip "fusermount3 is not setuid here"
+	if ! setpriv --reuid=nobody --regid=nogroup --clear-groups test -w /dev/fuse; then # no udev has been here: a device of our own, which only this test sees
+		[ ! -e "$T/fuse" ] || skip "no /dev/fuse for ordinary users"
+		mknod -m 666 "$T/fuse" c 10 229 || skip "no device can be made"
+		exec unshare -m --propagation private bash -c 'mount --bind "$T/fuse" /dev/fuse; . tests/lib.sh; . tests/mount/users.sh; run_test test_ordinary_user'
+	fi
+	# One that has a name, for fusermount3 asks for it.
+	one() { setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"; }
+	local before
+	before=$(pgrep -u nobody | xargs)
+	mkdir "$F" "$T/runtime"
+	chown nobody:nogroup "$F" "$T/runtime"
+	description
+	XDG_RUNTIME_DIR=$T/runtime setpriv --reuid=nobody --regid=nogroup --clear-groups "$FORKFS_BUILD/fs/forkfs" -f -o vmm=null "$F" >>"$LOG" 2>&1 </dev/null &
+	DAEMON=$!
+	until_true 30 eval 'daemon_gone || one test -e "$F/help"'
+	mounted || { bad "no mount: $(tail -n 3 "$LOG")"; DAEMON=; return; }
+	like "doctor" '^warn +privilege' "$(one cat "$F/doctor")"
+	ok one mkdir "$F/a"
+	is "boot" ok "$(one "$TOOLS/put" "$F/a/boot" <<<"$T/vm/base.json")"
+	is "state" running "$(one cat "$F/a/state")"
+	is "Uid" "$(id -u nobody)" "$(one cat "$F/a/status" | sed -n 's/^Uid:[[:space:]]*//p')"
+	no cat "$F/a/state" # root is somebody else
+	ok one mkdir "$F/a/snapshots/s"
+	ok one mkdir "$F/b"
+	is "restore" ok "$(one "$TOOLS/put" "$F/b/restore" <<<"$F/a/snapshots/s")"
+	kill "$DAEMON"
+	wait_for 20 daemon_gone
+	wait "$DAEMON"; is "exit status" 0 $?
+	DAEMON=
+	! mounted || { bad "still mounted"; umount -l "$F"; }
+	wait_for 5 eval '[ "$(pgrep -u nobody | xargs)" = "'"$before"'" ]'
+}

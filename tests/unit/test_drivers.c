@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the drivers do on the loop: the null one whole, QEMU's with programs that are no QEMU. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "vmm/driver.h"
+#include "vmm/helper.h"
+
+#define RAM (4u << 20)
+
+struct scene {
+	sd_event *event;
+	struct jobs *jobs;
+	char dir[64];
+	struct region ram;
+	struct recipe recipe;
+	struct vm_spec spec;
+	struct vm *vm;
+	int answers, exits;
+	struct failure why;
+};
+
+static void on_answered(struct vm *vm, const struct failure *why, void *data)
+{
+	struct scene *s = data;
+
+	(void)vm;
+	s->answers++;
+	s->why = why ? *why : (struct failure){ 0 };
+}
+
+static void on_exited(struct vm *vm, const siginfo_t *how, void *data)
+{
+	(void)vm;
+	(void)how;
+	((struct scene *)data)->exits++;
+}
+
+static const struct vm_watcher watcher = { .answered = on_answered, .exited = on_exited };
+
+static void open_scene(struct scene *s)
+{
+	*s = (struct scene){ .dir = "/tmp/forkfs-test-XXXXXX", .ram = { REGION_SHARED, RAM, memfd_create("forkfs:test", MFD_CLOEXEC) } };
+	cr_assert_not_null(mkdtemp(s->dir));
+	ftruncate(s->ram.fd, RAM);
+	sd_event_new(&s->event);
+	jobs_create(&s->jobs, s->event, 2);
+	s->recipe = (struct recipe){ .machine = "microvm", .accel = "tcg", .cpu = "max", .vcpus = 1, .ram_size = RAM };
+	s->spec = (struct vm_spec){
+		.event = s->event,
+		.jobs = s->jobs,
+		.id = "test",
+		.dir = open(s->dir, O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.recipe = &s->recipe,
+		.ram = &s->ram,
+		.netns = -1,
+		.console = memfd_create("console", MFD_CLOEXEC),
+		.log = memfd_create("log", MFD_CLOEXEC),
+		.vmstate = -1,
+		.kernel = -1,
+		.initrd = -1,
+		.args = "",
+	};
+	fcntl(s->spec.log, F_SETFL, O_APPEND);
+}
+
+static void close_scene(struct scene *s)
+{
+	char command[128];
+
+	jobs_destroy(s->jobs);
+	sd_event_unref(s->event);
+	close(s->ram.fd);
+	close(s->spec.console);
+	close(s->spec.log);
+	close(s->spec.dir);
+	snprintf(command, sizeof command, "%s/qmp", s->dir);
+	unlink(command);
+	snprintf(command, sizeof command, "%s/console", s->dir);
+	unlink(command);
+	rmdir(s->dir);
+}
+
+static void start(struct scene *s, const struct driver *driver)
+{
+	cr_assert_eq(driver->start(&s->vm, &s->spec, &watcher, s, &s->why), 0);
+	while (!s->answers)
+		sd_event_run(s->event, UINT64_MAX);
+}
+
+static void request(struct scene *s, void (*what)(struct vm *))
+{
+	s->answers = 0;
+	what(s->vm);
+	cr_assert_eq(s->answers, 0, "never from inside a call");
+	while (!s->answers)
+		sd_event_run(s->event, UINT64_MAX);
+	cr_assert_eq(s->why.code, 0);
+}
+
+static void end(struct scene *s)
+{
+	s->vm->driver->kill(s->vm);
+	while (!s->exits)
+		sd_event_run(s->event, UINT64_MAX);
+	cr_assert_eq(s->exits, 1);
+	s->vm->driver->destroy(s->vm);
+}
+
+static bool maps(const struct scene *s, const char *what)
+{
+	char path[64], line[512];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/maps", (int)s->vm->process.pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f))
+		found = found || (strstr(line, "/memfd:forkfs:test") && strstr(line, what));
+	if (f)
+		fclose(f);
+	return found;
+}
+
+Test(drivers, are_found_by_name)
+{
+	cr_assert_eq(driver_find("qemu"), &driver_qemu);
+	cr_assert_eq(driver_find("null"), &driver_null);
+	cr_assert_null(driver_find("nul"));
+	cr_assert_not(driver_null.automatic);
+}
+
+Test(null, lives_and_ends, .timeout = 20)
+{
+	AUTO_CLOSE int state = memfd_create("state", MFD_CLOEXEC);
+	struct scene s;
+	char buf[64] = "";
+
+	open_scene(&s);
+	start(&s, &driver_null);
+	cr_assert_eq(s.why.code, 0, "%s", s.why.text);
+	cr_assert(maps(&s, "rw-s"));
+	request(&s, driver_null.resume);
+	request(&s, driver_null.pause);
+	cr_assert_eq(driver_null.type(s.vm, "typed\n", 6), 6);
+	cr_assert_eq(pread(s.spec.console, buf, sizeof buf, 0), 6);
+	s.answers = 0;
+	driver_null.save(s.vm, state);
+	while (!s.answers)
+		sd_event_run(s.event, UINT64_MAX);
+	end(&s);
+
+	s.spec.vmstate = state;
+	s.ram.kind = REGION_FILE;
+	s.answers = s.exits = 0;
+	start(&s, &driver_null);
+	cr_assert_eq(s.why.code, 0, "%s", s.why.text);
+	cr_assert(maps(&s, "rw-p"));
+	end(&s);
+	close_scene(&s);
+}
+
+Test(null, refuses_a_foreign_state, .timeout = 20)
+{
+	struct scene s;
+
+	open_scene(&s);
+	s.spec.vmstate = memfd_create("state", MFD_CLOEXEC);
+	start(&s, &driver_null);
+	cr_assert_eq(s.why.code, EIO);
+	end(&s);
+	close(s.spec.vmstate);
+	close_scene(&s);
+}
+
+Test(null, can_be_slow, .timeout = 20)
+{
+	struct scene s;
+
+	open_scene(&s);
+	setenv("FORKFS_NULL_DELAY_MS", "100000", 1);
+	cr_assert_eq(driver_null.start(&s.vm, &s.spec, &watcher, &s, &s.why), 0);
+	driver_null.kill(s.vm);
+	while (!s.exits)
+		sd_event_run(s.event, UINT64_MAX);
+	cr_assert_eq(s.answers, 1);
+	cr_assert_eq(s.why.code, EIO);
+	driver_null.destroy(s.vm);
+	close_scene(&s);
+}
+
+Test(qemu, that_is_not_there, .timeout = 20)
+{
+	struct scene s;
+
+	open_scene(&s);
+	s.spec.binary = "/no/such/qemu";
+	start(&s, &driver_qemu);
+	cr_assert_eq(s.why.code, ENODEV);
+	cr_assert(strstr(s.why.text, "/no/such/qemu"), "%s", s.why.text);
+	cr_assert_eq(s.vm->process.pid, 0);
+	driver_qemu.destroy(s.vm);
+	close_scene(&s);
+}
+
+/* What it wrote last is in the sentence. */
+Test(qemu, that_ends_at_once, .timeout = 20)
+{
+	struct scene s;
+
+	open_scene(&s);
+	s.spec.binary = "/bin/ls"; /* which says "unrecognized option" or the like */
+	start(&s, &driver_qemu);
+	cr_assert_eq(s.why.code, EIO);
+	cr_assert(strstr(s.why.text, "ended with status 2: "), "%s", s.why.text);
+	end(&s);
+	close_scene(&s);
+}
+
+Test(qemu, refuses_a_foreign_state, .timeout = 60)
+{
+	struct driver_facts facts;
+	struct scene s;
+
+	driver_qemu.probe(NULL, false, &facts);
+	if (!facts.usable)
+		cr_skip_test("no QEMU");
+	open_scene(&s);
+	s.spec.binary = facts.binary;
+	s.recipe.device_count = 1;
+	s.spec.vmstate = memfd_create("state", MFD_CLOEXEC);
+	cr_assert_eq(write(s.spec.vmstate, "this is no state", 16), 16);
+	start(&s, &driver_qemu);
+	cr_assert_eq(s.why.code, EIO);
+	cr_assert(strstr(s.why.text, "load"), "%s", s.why.text);
+	end(&s);
+	close(s.spec.vmstate);
+	close_scene(&s);
+}
+
+/* The owner has the clock: a VMM that says nothing is killed by it. */
+Test(qemu, that_says_nothing, .timeout = 20)
+{
+	char path[96];
+	struct scene s;
+	int fd;
+
+	open_scene(&s);
+	snprintf(path, sizeof path, "%s/mute", s.dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	cr_assert_eq(write(fd, "#!/bin/sh\nexec sleep 1000\n", 26), 26);
+	close(fd);
+	s.spec.binary = path;
+	cr_assert_eq(driver_qemu.start(&s.vm, &s.spec, &watcher, &s, &s.why), 0);
+	for (int i = 0; i < 3; i++)
+		sd_event_run(s.event, 100000);
+	cr_assert_eq(s.answers, 0);
+	driver_qemu.kill(s.vm);
+	while (!s.exits)
+		sd_event_run(s.event, UINT64_MAX);
+	cr_assert_eq(s.answers, 1);
+	cr_assert(strstr(s.why.text, "killed by signal 9"), "%s", s.why.text);
+	driver_qemu.destroy(s.vm);
+	unlink(path);
+	close_scene(&s);
+}
+
+Test(helper, says_what_is_missing)
+{
+	struct failure why;
+
+	cr_assert_eq(helper_open("no-such-helper", &why), -EOPNOTSUPP);
+	cr_assert(strstr(why.text, "no-such-helper"));
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "vmm/process.h"
+
+static char *const no_environment[] = { NULL };
+
+/* Runs a command to its end; what it printed is in `out`. Returns how it ended. */
+static siginfo_t run(struct process_spec spec, char *out, size_t n)
+{
+	AUTO_CLOSE int file = memfd_create("out", MFD_CLOEXEC);
+	struct process p;
+	struct failure why = { 0 };
+	siginfo_t how = { 0 };
+	ssize_t len;
+
+	spec.output = file;
+	spec.envp = spec.envp ?: no_environment;
+	cr_assert_eq(process_spawn(&p, &spec, &why), 0, "%s", why.text);
+	cr_assert_gt(p.start_time, 0);
+	cr_assert_eq(waitid(P_PID, (id_t)p.pid, &how, WEXITED), 0);
+	process_finish(&p);
+	len = pread(file, out, n - 1, 0);
+	out[len < 0 ? 0 : len] = '\0';
+	return how;
+}
+
+/* exec(2) wants strings that it doesn't change. */
+#define ARGV(...) ((char *const *)(uintptr_t)(const char *const[]){ __VA_ARGS__, NULL })
+#define SHELL(text) .path = "/bin/sh", .argv = ARGV("sh", "-c", text), .netns = -1
+
+Test(process, tells_output_and_status)
+{
+	char out[256], text[96];
+	siginfo_t how = run((struct process_spec){ SHELL("echo out; echo err >&2; umask; pwd; read x; exit 3") }, out, sizeof out);
+
+	cr_assert_str_eq(out, "out\nerr\n0077\n/\n");
+	cr_assert_str_eq(process_exit_text(&how, text, sizeof text), "ended with status 3");
+}
+
+Test(process, tells_the_signal)
+{
+	char out[256], text[96];
+	siginfo_t how = run((struct process_spec){ SHELL("kill -9 $$") }, out, sizeof out);
+
+	cr_assert_str_eq(process_exit_text(&how, text, sizeof text), "was killed by signal 9 (Killed)");
+}
+
+Test(process, keeps_only_what_is_listed)
+{
+	int kept = fcntl(memfd_create("kept", MFD_CLOEXEC), F_DUPFD_CLOEXEC, 100);
+	int leaked = fcntl(memfd_create("leaked", 0), F_DUPFD, 110);
+	char out[1024];
+
+	cr_assert(kept >= 100 && leaked >= 110);
+	run((struct process_spec){ SHELL("ls /proc/$$/fd | tr '\\n' ' '"), .fds = &kept, .fd_count = 1 }, out, sizeof out);
+	cr_assert_str_eq(out, "0 1 100 2 ");
+}
+
+Test(process, has_only_the_given_environment)
+{
+	char out[1024];
+
+	run((struct process_spec){ .path = "env", .argv = ARGV("env"), .envp = ARGV("ONLY=this"), .netns = -1 }, out, sizeof out);
+	cr_assert_str_eq(out, "ONLY=this\n");
+}
+
+Test(process, starts_with_no_signal_blocked_or_ignored)
+{
+	char out[4096];
+	sigset_t all;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	run((struct process_spec){ .path = "cat", .argv = ARGV("cat", "/proc/self/status"), .netns = -1 }, out, sizeof out);
+	cr_assert(strstr(out, "SigBlk:\t0000000000000000"));
+	cr_assert(strstr(out, "SigIgn:\t0000000000000000"));
+	cr_assert(strstr(out, "NoNewPrivs:\t1"));
+}
+
+Test(process, drops_everything)
+{
+	char out[4096];
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	run((struct process_spec){ .path = "cat", .argv = ARGV("cat", "/proc/self/status"), .netns = -1, .drop = true, .uid = 70001,
+				   .gid = 70002 },
+	    out, sizeof out);
+	cr_assert(strstr(out, "Uid:\t70001\t70001\t70001\t70001\n"));
+	cr_assert(strstr(out, "Gid:\t70002\t70002\t70002\t70002\n"));
+	cr_assert(strstr(out, "Groups:\t \n") || strstr(out, "Groups:\t\n"));
+	cr_assert(strstr(out, "CapEff:\t0000000000000000") && strstr(out, "CapPrm:\t0000000000000000"));
+	cr_assert_eq(geteuid(), 0, "the daemon itself stays who it is");
+}
+
+Test(process, says_what_cannot_be_started)
+{
+	char *const *argv = ARGV("x");
+	struct process p = { .pid = 77 };
+	struct failure why;
+
+	cr_assert_eq(process_spawn(&p, &(struct process_spec){ .path = "/no/such", .argv = argv, .envp = no_environment, .output = 2, .netns = -1 },
+				   &why),
+		     -ENOENT);
+	cr_assert(strstr(why.text, "/no/such") && strstr(why.text, "exec"), "%s", why.text);
+	cr_assert_eq(process_spawn(&p, &(struct process_spec){ .path = "no-such-name", .argv = argv, .envp = no_environment, .output = 2 }, &why),
+		     -ENOENT);
+	cr_assert_eq(process_spawn(&p, &(struct process_spec){ .path = "/etc/passwd", .argv = argv, .envp = no_environment, .output = 2, .netns = -1 },
+				   &why),
+		     -EACCES);
+	cr_assert_eq(process_spawn(&p, &(struct process_spec){ .path = "true", .argv = argv, .envp = no_environment, .output = 2, .netns = 9999 }, &why),
+		     -EBADF);
+	cr_assert(strstr(why.text, "network namespace"), "%s", why.text);
+	cr_assert_eq(p.pid, 77);
+	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "no zombie is left");
+}
+
+static void on_exited(struct process *p, const siginfo_t *how, void *data)
+{
+	(void)p;
+	cr_assert_eq(how->si_status, SIGKILL);
+	sd_event_exit(data, 42);
+}
+
+Test(process, is_watched_and_killed, .timeout = 20)
+{
+	sd_event *event = NULL;
+	struct process p;
+
+	sd_event_default(&event);
+	cr_assert_eq(process_spawn(&p, &(struct process_spec){ SHELL("exec sleep 1000"), .envp = no_environment, .output = 2 }, NULL), 0);
+	cr_assert_geq(process_watch(&p, event, on_exited, event), 0);
+	process_kill(&p);
+	cr_assert_eq(sd_event_loop(event), 42);
+	process_kill(&p);
+	process_finish(&p);
+	process_finish(&p);
+	sd_event_unref(event);
+}
