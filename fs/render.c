@@ -92,11 +92,6 @@ static void print_kb(struct text *t, const char *key, uint64_t bytes)
 	text_printf(t, "%s:\t%12llu kB\n", key, (unsigned long long)(bytes >> 10));
 }
 
-static const char *backend_name(const struct region *r)
-{
-	return r->kind == REGION_FILE ? "file" : "memfd-shared";
-}
-
 static uint64_t private_bytes(const struct fork *f)
 {
 	struct region_view view;
@@ -128,7 +123,7 @@ static void print_vm(const struct fork *f, struct text *t)
 	text_printf(t, "Machine:\t%s\n", f->recipe.machine);
 	if (f->snapshot[0])
 		text_printf(t, "Snapshot:\t%s\n", f->snapshot);
-	text_printf(t, "MemoryBackend:\t%s\n", backend_name(&f->ram));
+	text_printf(t, "MemoryBackend:\t%s\n", f->backend);
 	if (f->ram.kind == REGION_SHARED)
 		text_printf(t, "Memfd:\tforkfs:%s\n", f->ram_name);
 	text_printf(t, "Uid:\t%10u\n", f->vm_uid ?: geteuid());

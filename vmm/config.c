@@ -27,10 +27,10 @@ CHOICE(flag, "0", "1")
 
 static int check_backend(const char *value, struct failure *why)
 {
-	static const char *const words[] = { "memfd-shared", "file", NULL };
+	static const char *const words[] = { "memfd-shared", "memfd-private", "file", NULL };
 
-	if (!strcmp(value, "memfd-private") || !strcmp(value, "userfault"))
-		return fail(why, EOPNOTSUPP, "%s can't be had in this version: memfd-shared and file can", value);
+	if (!strcmp(value, "userfault"))
+		return fail(why, EOPNOTSUPP, "%s can't be had in this version: memfd-shared, memfd-private and file can", value);
 	return one_of(value, words, why);
 }
 
@@ -68,6 +68,7 @@ NUMBER(timeout, 1, 3600000)
 NUMBER(forks_max, 0, 1000000)
 NUMBER(memory_max, 0, 1ull << 40)
 NUMBER(events_max, 16, 1000000)
+NUMBER(pool, 0, 1000)
 
 static int check_uids(const char *value, struct failure *why)
 {
@@ -103,7 +104,7 @@ static int check_program(const char *value, struct failure *why)
 const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_VMM] = { "vmm", "auto", "who runs the guest: auto, firecracker, qemu, null", check_vmm },
 	[CONFIG_MACHINE] = { "machine", "microvm", "QEMU's machine for a boot: microvm, pc", check_machine },
-	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, file", check_backend },
+	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, memfd-private, file", check_backend },
 	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, eager", check_fill },
 	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
 	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
@@ -116,6 +117,8 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
 	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH", check_program },
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
+	[CONFIG_POOL] = { "pool", "10", "how many VMMs wait for a guest, 0: none", check_pool },
+	[CONFIG_TEMPLATES_MAX] = { "templates_max", "4096", "MiB of templates that are kept though nobody uses them", check_memory_max },
 };
 
 int config_find(const char *name)

@@ -26,33 +26,38 @@ struct driver_facts {
 	struct failure why;    /* when it is not usable: ENODEV and a sentence that says what to do */
 };
 
-/* What a VM is made of. The strings and descriptors are borrowed until the answer to start(); the driver duplicates what it keeps longer. */
+/* What a VMM is started with; none of it can change later. The strings and descriptors are borrowed until the answer to start(); the driver
+ * duplicates what it keeps longer. */
 struct vm_spec {
 	sd_event *event;
 	struct jobs *jobs;
-	const char *id;               /* the fork's name, for messages and the process's title */
+	const char *id;               /* a name for messages and the process's title */
 	const char *binary;           /* path of the VMM */
-	int dir;                      /* O_PATH, the fork's own directory under the state directory: for sockets; 0700, the daemon's */
-	const struct recipe *recipe;  /* driver, machine, cpu, accel, vcpus, ram_size, devices: filled in by the caller also for a boot */
-	const struct region *ram;     /* REGION_SHARED: map it shared; REGION_FILE: map it private */
+	int dir;                      /* O_PATH, a directory for its sockets; 0700, the daemon's */
+	const struct recipe *recipe;  /* driver, machine, cpu, accel, vcpus, ram_size, devices */
+	const struct region *ram;     /* REGION_SHARED, its own: mapped shared */
 	bool drop;                    /* run as uid and gid */
 	uid_t uid;
 	gid_t gid;
 	int netns;                    /* network namespace to join, -1 none */
 	int console;                  /* the console's record: output is appended here; O_APPEND */
 	int log;                      /* stdout and stderr of the VMM; O_APPEND */
-	/* a restore: */
-	int vmstate;                  /* a memfd with the device state, -1: this is a boot; its offset may be moved */
-	/* a boot: */
+	/* a boot; else kernel is -1, and it waits for load(): */
 	int kernel, initrd;           /* memfds, initrd -1: none */
 	const char *args;             /* kernel command line, never NULL */
+};
+
+/* What a waiting VMM is to load; borrowed until the answer to load(). */
+struct vm_load {
+	const struct region *ram; /* REGION_FILE: map this over its own memory, private; NULL: its own is what it needs */
+	int vmstate;              /* the device state; its offset may be moved */
 };
 
 struct vm;
 
 /* Whoever owns the vm is told here, on the loop, never from inside a call of the driver's. */
 struct vm_watcher {
-	/* The one request under way (start, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
+	/* The one request under way (start, load, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
 	 * (vm->process.pid is 0) nothing more is told: destroy it. */
 	void (*answered)(struct vm *vm, const struct failure *why, void *data);
 	/* The process has ended and is reaped. A request under way has been answered before. Nothing is told after this. */
@@ -84,9 +89,12 @@ struct driver {
 	/* What it puts into the recipe of a fresh boot for machine, accel ("kvm" or "tcg"), version: cpu, devices. Returns 0 or -EOPNOTSUPP. */
 	int (*describe)(struct recipe *recipe, const struct driver_facts *facts, struct failure *why);
 
-	/* Makes the vm and begins to start it: answered() comes when the guest is loaded (or ready to boot) and stopped. Returns 0, or a negative errno at once:
-	 * then nothing was made. */
+	/* Makes the vm and begins to start it: answered() comes when the guest is ready to boot and stopped, or the VMM waits for load(). Returns 0, or a negative
+	 * errno at once: then nothing was made. */
 	int (*start)(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why);
+
+	/* Gives a VMM that waits its guest: answered() comes when it is loaded and stopped. It is never asked twice. */
+	void (*load)(struct vm *vm, const struct vm_load *load);
 
 	/* Requests, one at a time; answered() follows. pause of a stopped guest and resume of a running one succeed. */
 	void (*resume)(struct vm *vm);

@@ -88,7 +88,9 @@ struct fork {
 	struct vm *vm;
 	uid_t vm_uid;     /* 0: not one of its own */
 	struct region ram;
-	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: the fork's name when it was made */
+	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: a name that it had when it was made */
+	char backend[16];               /* as config/memory_backend has it */
+	struct template *template;      /* what it shares with others, or NULL */
 	struct recipe recipe;
 	char snapshot[4097]; /* path it was restored from, "" none */
 	bool from_boot;
@@ -118,6 +120,7 @@ struct forks {
 	bool root;              /* the daemon may drop to uids of the range */
 	uid_t owner;            /* who mounted */
 	int netns;              /* an empty network namespace for the VMMs, -1 none */
+	struct pool *pool;      /* VMMs that wait */
 	void *by_id;            /* tsearch(3) */
 	struct list list, leaving;
 	unsigned int count;

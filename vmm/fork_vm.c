@@ -6,6 +6,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
+#include "vmm/pool.h"
+#include "vmm/template.h"
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 {
@@ -141,6 +143,8 @@ void fork_release_vm(struct fork *f)
 	record_refresh(&f->console);
 	record_refresh(&f->log);
 	release_region(f->all, &f->ram);
+	template_unref(f->template);
+	f->template = NULL;
 	signal_emit(&f->typable);
 }
 
@@ -180,7 +184,7 @@ static bool uid_in_use(const struct forks *all, uid_t uid)
 	list_for_each(f, &all->leaving, link)
 		if (f->vm_uid == uid)
 			return true;
-	return false;
+	return pool_has_uid(all->pool, uid);
 }
 
 uid_t fork_take_uid(struct forks *all)

@@ -13,6 +13,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
+#include "vmm/pool.h"
+#include "vmm/template.h"
 
 #define THREADS 64
 
@@ -161,6 +163,11 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 	if (all->root)
 		all->netns = empty_netns();
 	forks_sweep(all);
+	r = pool_create(&all->pool, all);
+	if (r < 0) {
+		forks_destroy(all);
+		return fail_errno(why, -r, "the pool's directory %s/pool", state_path);
+	}
 	*ret = all;
 	return 0;
 }
@@ -170,13 +177,14 @@ void forks_end(struct forks *all)
 	struct fork *f;
 
 	all->ending = true;
+	pool_end(all->pool);
 	while ((f = list_first(&all->list, struct fork, link)))
 		fork_remove(f);
 }
 
 bool forks_gone(const struct forks *all)
 {
-	return list_empty(&all->list) && list_empty(&all->leaving);
+	return list_empty(&all->list) && list_empty(&all->leaving) && pool_gone(all->pool);
 }
 
 /* The directory "forkfs" that holds those of all mount points goes with the last of them. */
@@ -213,6 +221,8 @@ void forks_destroy(struct forks *all)
 	if (!all)
 		return;
 	forks_drain(all);
+	pool_destroy(all->pool);
+	template_forget(UINT64_MAX);
 	remove_state(all);
 	events_finish(&all->events);
 	config_finish(&all->config);

@@ -2,7 +2,7 @@
  *
  * A launch brings one or many forks from a source to running, all or nothing. Each child goes
  *
- *     waiting → preparing (a worker: records, memory) → loading (the VMM) → loaded, stopped → resuming → running
+ *     waiting → preparing (a worker: records, memory) → starting (a VMM, unless the pool had one) → loading → loaded, stopped → resuming → running
  *
  * and no guest runs before every one is loaded. A failure anywhere ends them all; when the last process is gone, the launch is answered. */
 #include <fcntl.h>
@@ -13,17 +13,21 @@
 #include "vmm/fork_private.h"
 #include "vmm/host.h"
 #include "vmm/memory/copy.h"
+#include "vmm/pool.h"
 #include "vmm/source.h"
 
-enum step { WAITING, PREPARING, LOADING, LOADED, RESUMING, RUNNING, ENDING, ENDED };
+enum step { WAITING, PREPARING, STARTING, LOADING, LOADED, RESUMING, RUNNING, ENDING, ENDED };
 
 struct child {
 	struct job job;
 	struct launch *launch;
 	struct fork *fork;
 	enum step step;
+	struct idle *idle; /* out of the pool, NULL: none was there, or it went to the fork */
+	bool no_pool;
 	/* What the worker makes: */
-	struct region ram;
+	struct region ram;  /* the VMM's own */
+	struct region over; /* what is mapped over it, private */
 	int console, log, vmstate;
 	uid_t vm_uid;
 	/* what it needs of the fork: */
@@ -59,6 +63,7 @@ static unsigned int at_once(void)
 static void child_finish(struct child *c)
 {
 	region_finish(&c->ram);
+	region_finish(&c->over);
 	close_fd(&c->console);
 	close_fd(&c->log);
 	close_fd(&c->vmstate);
@@ -143,6 +148,8 @@ static void launch_finish(struct launch *l)
 	}
 	if (!failed && l->ids)
 		collect_ids(l);
+	if (!failed && !l->source.boot)
+		pool_want(l->all->pool, l->source.driver, l->source.facts.binary, &l->source.recipe);
 	launch_free(l);
 	op->done(op, failed ? &why : NULL, op->data);
 }
@@ -170,11 +177,12 @@ static void child_end(struct child *c)
 	case PREPARING:
 		atomic_store(&c->job.cancelled, true);
 		break;
+	case STARTING:
 	case LOADING:
 	case LOADED:
 	case RESUMING:
 	case RUNNING:
-		c->launch->active -= c->step == LOADING;
+		c->launch->active -= c->step == LOADING || c->step == STARTING;
 		c->launch->running -= c->step == RUNNING;
 		c->step = ENDING;
 		c->fork->driver->kill(c->fork->vm);
@@ -198,6 +206,7 @@ static void launch_fail(struct launch *l, struct child *c, const struct failure 
 		return;
 	l->failing = true;
 	l->why = *why;
+	atomic_store(&l->job.cancelled, true);
 	name_child(l, c, &l->why);
 	if (!l->opening)
 		end_children(l); /* else no child has begun, and the worker comes back first */
@@ -232,16 +241,30 @@ static void resume_all(struct launch *l)
 	}
 }
 
+static void take_memory(struct child *c);
+
 static void child_loaded(struct child *c)
 {
 	struct launch *l = c->launch;
 
 	c->step = LOADED;
 	l->active--;
+	if (c->fork->ram.kind == REGION_NONE)
+		take_memory(c);
 	if (++l->loaded == l->count)
 		resume_all(l);
 	else
 		launch_go(l);
+}
+
+static void child_load(struct child *c)
+{
+	struct vm_load load = { c->over.kind == REGION_NONE ? NULL : &c->over, c->vmstate };
+	struct fork *f = c->fork;
+
+	c->step = LOADING;
+	fork_deadline_start(f);
+	f->driver->load(f->vm, &load);
 }
 
 static void launch_answered(struct fork *f, const struct failure *why)
@@ -250,7 +273,7 @@ static void launch_answered(struct fork *f, const struct failure *why)
 	struct launch *l = c->launch;
 
 	if (why && !f->vm->process.pid) {
-		if (c->step == LOADING)
+		if (c->step == STARTING)
 			l->active--;
 		fork_release_vm(f);
 		child_ended(c);
@@ -259,7 +282,9 @@ static void launch_answered(struct fork *f, const struct failure *why)
 		return; /* the process's end is what counts */
 	} else if (why)
 		launch_fail(l, c, why);
-	else if (c->step == LOADING)
+	else if (c->step == STARTING && !l->source.boot)
+		child_load(c);
+	else if (c->step != RESUMING)
 		child_loaded(c);
 	else
 		child_running(c);
@@ -305,29 +330,45 @@ static int open_records(struct child *c)
 	return c->log < 0 ? c->log : 0;
 }
 
-static int fill_shared(struct child *c)
+/* What the pool's VMM brings along becomes the fork's. */
+static int move_records(struct child *c)
+{
+	static const char *const names[] = { "qmp", "console", "console.txt", "log.txt" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (renameat(c->idle->dir, names[i], c->dir, names[i]) && errno != ENOENT)
+			return fail_errno(&c->why, errno, "the waiting VMM's %s", names[i]);
+	return 0;
+}
+
+static int own_memory(struct child *c)
+{
+	int r = c->idle ? move_records(c) : open_records(c);
+
+	if (r < 0 || c->idle)
+		return r;
+	return region_create_shared(&c->ram, c->name, c->launch->source.recipe.ram_size, &c->why);
+}
+
+static int guest_memory(struct child *c)
 {
 	const struct source *s = &c->launch->source;
-	int r = region_create_shared(&c->ram, c->name, s->recipe.ram_size, &c->why);
 
-	if (r < 0 || s->boot)
-		return r;
-	return memory_fill(c->ram.fd, s->snapshot->memory, s->recipe.ram_size, &c->job.cancelled, NULL, &c->why);
+	if (s->region == REGION_FILE)
+		return region_create_file(&c->over, s->template ? template_fd(s->template) : s->snapshot->memory, s->recipe.ram_size, &c->why);
+	return memory_fill(c->idle ? c->idle->ram.fd : c->ram.fd, s->snapshot->memory, s->recipe.ram_size, &c->job.cancelled, NULL, &c->why);
 }
 
 static void prepare_run(struct job *job)
 {
 	struct child *c = container_of(job, struct child, job);
 	const struct source *s = &c->launch->source;
-	int r = open_records(c);
 
-	if (r == 0)
-		r = s->region == REGION_FILE ? region_create_file(&c->ram, s->snapshot->memory, s->recipe.ram_size, &c->why) : fill_shared(c);
-	if (r == 0 && !s->boot) {
-		c->vmstate = snapshot_vmstate(s->snapshot);
-		if (c->vmstate < 0)
-			fail_errno(&c->why, -c->vmstate, "vmstate");
-	}
+	if (own_memory(c) < 0 || s->boot || guest_memory(c) < 0)
+		return;
+	c->vmstate = snapshot_vmstate(s->snapshot);
+	if (c->vmstate < 0)
+		fail_errno(&c->why, -c->vmstate, "vmstate");
 }
 
 static struct vm_spec make_spec(struct child *c)
@@ -342,18 +383,44 @@ static struct vm_spec make_spec(struct child *c)
 		.binary = s->facts.binary,
 		.dir = f->dir,
 		.recipe = &f->recipe,
-		.ram = &f->ram,
+		.ram = &c->ram,
 		.drop = f->all->root,
 		.uid = f->vm_uid,
 		.gid = f->vm_uid,
 		.netns = f->all->netns,
 		.console = f->console.fd,
 		.log = f->log.fd,
-		.vmstate = c->vmstate,
 		.kernel = s->kernel,
 		.initrd = s->initrd,
 		.args = s->args ?: "",
 	};
+}
+
+static int watch_records(struct child *c, struct failure *why)
+{
+	struct fork *f = c->fork;
+	int r = record_open(&f->console, f->all->event, c->idle ? steal_fd(&c->idle->console) : steal_fd(&c->console));
+
+	if (r == 0)
+		r = record_open(&f->log, f->all->event, c->idle ? steal_fd(&c->idle->log) : steal_fd(&c->log));
+	return r < 0 ? fail_errno(why, -r, "its console or log can't be watched") : 0;
+}
+
+static void take_memory(struct child *c)
+{
+	const struct source *s = &c->launch->source;
+	struct fork *f = c->fork;
+	struct region *own = c->idle ? &c->idle->ram : &c->ram;
+
+	snprintf(f->ram_name, sizeof f->ram_name, "%s", c->idle ? c->idle->name : c->name);
+	snprintf(f->backend, sizeof f->backend, "%s", s->backend);
+	f->template = s->template ? template_ref(s->template) : NULL;
+	if (c->over.kind == REGION_NONE) {
+		f->ram = *own;
+		*own = (struct region){ .fd = -1 };
+	} else if (region_create_file(&f->ram, c->over.fd, c->over.size, NULL) < 0) {
+		log_warn("fork %s: its memory can't be looked at: no descriptor is left", f->id);
+	}
 }
 
 /* The fork takes over what the worker made. */
@@ -361,15 +428,10 @@ static int hand_over(struct child *c, struct failure *why)
 {
 	struct source *s = &c->launch->source;
 	struct fork *f = c->fork;
-	int r = record_open(&f->console, f->all->event, steal_fd(&c->console));
+	int r = watch_records(c, why);
 
-	if (r == 0)
-		r = record_open(&f->log, f->all->event, steal_fd(&c->log));
 	if (r < 0)
-		return fail_errno(why, -r, "its console or log can't be watched");
-	f->ram = c->ram;
-	memcpy(f->ram_name, c->name, sizeof f->ram_name);
-	c->ram = (struct region){ .fd = -1 };
+		return r;
 	f->vm_uid = c->vm_uid;
 	f->driver = s->driver;
 	f->recipe = s->recipe;
@@ -378,26 +440,79 @@ static int hand_over(struct child *c, struct failure *why)
 	return 0;
 }
 
-static void child_start(struct child *c)
+/* The pool's VMM answers to the fork from now on. */
+static void child_adopt(struct child *c)
 {
 	struct fork *f = c->fork;
+
+	take_memory(c);
+	f->vm = c->idle->vm;
+	f->vm->watcher = &fork_watcher;
+	f->vm->data = f;
+	pool_release(c->idle);
+	c->idle = NULL;
+	child_load(c);
+}
+
+static int child_spawn(struct child *c, struct failure *why)
+{
+	struct fork *f = c->fork;
+	struct vm_spec spec = make_spec(c);
+	int r = f->driver->start(&f->vm, &spec, &fork_watcher, f, why);
+
+	if (r < 0)
+		return r;
+	c->step = STARTING;
+	fork_deadline_start(f);
+	return 0;
+}
+
+static void child_start(struct child *c)
+{
+	struct launch *l = c->launch;
 	struct failure why;
-	struct vm_spec spec;
 	int r = hand_over(c, &why);
 
-	if (r == 0) {
-		spec = make_spec(c);
-		r = f->driver->start(&f->vm, &spec, &fork_watcher, f, &why);
-	}
-	if (r < 0) {
-		fork_release_vm(f);
-		child_ended(c); /* it has no process to wait for */
-		launch_fail(c->launch, c, &why);
+	l->active++;
+	if (r == 0 && c->idle) {
+		child_adopt(c);
 		return;
 	}
-	c->step = LOADING;
-	c->launch->active++;
-	fork_deadline_start(f);
+	if (r == 0)
+		r = child_spawn(c, &why);
+	if (r == 0)
+		return;
+	l->active--;
+	fork_release_vm(c->fork);
+	child_ended(c); /* it has no process to wait for */
+	launch_fail(l, c, &why);
+}
+
+static void child_prepare(struct child *c);
+
+static void prepare_finish(struct child *c)
+{
+	struct launch *l = c->launch;
+	bool dead = c->idle && c->idle->dead;
+
+	l->active--;
+	if (c->idle && (dead || l->failing || c->why.code)) {
+		pool_discard(c->idle);
+		c->idle = NULL;
+	}
+	if (l->failing) {
+		child_ended(c);
+	} else if (c->why.code) {
+		child_ended(c);
+		launch_fail(l, c, &c->why);
+	} else if (dead) {
+		c->no_pool = true;
+		region_finish(&c->over);
+		close_fd(&c->vmstate);
+		child_prepare(c);
+	} else {
+		child_start(c);
+	}
 }
 
 static void prepare_done(struct job *job)
@@ -405,28 +520,28 @@ static void prepare_done(struct job *job)
 	struct child *c = container_of(job, struct child, job);
 	struct launch *l = c->launch;
 
-	l->active--;
-	if (l->failing) {
-		child_ended(c);
-	} else if (c->why.code) {
-		child_ended(c);
-		launch_fail(l, c, &c->why);
-	} else {
-		child_start(c);
-	}
+	prepare_finish(c);
 	launch_check(l);
 }
 
 static void child_prepare(struct child *c)
 {
+	const struct source *s = &c->launch->source;
 	struct fork *f = c->fork;
 
 	c->step = PREPARING;
 	c->launch->active++;
 	c->dir = f->dir;
 	memcpy(c->name, f->id, sizeof c->name);
-	c->vm_uid = f->all->root ? fork_take_uid(f->all) : 0;
+	if (!s->boot && !c->no_pool)
+		c->idle = pool_take(f->all->pool, s->driver, s->facts.binary, &s->recipe);
+	c->vm_uid = c->idle ? c->idle->uid : f->all->root ? fork_take_uid(f->all) : 0;
 	f->vm_uid = c->vm_uid; /* taken from here on */
+	if (c->idle && s->region == REGION_FILE) { /* nothing to copy: not worth a worker's while */
+		prepare_run(&c->job);
+		prepare_finish(c);
+		return;
+	}
 	c->job.run = prepare_run;
 	c->job.done = prepare_done;
 	jobs_submit(f->all->jobs, &c->job);
@@ -533,14 +648,14 @@ static int launch_alloc(struct launch **ret, struct forks *all, unsigned int cou
 	l->all = all;
 	source_init(&l->source);
 	for (unsigned int i = 0; i < count; i++)
-		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .console = -1, .log = -1, .vmstate = -1 };
+		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .over.fd = -1, .console = -1, .log = -1, .vmstate = -1 };
 	*ret = l;
 	return 0;
 }
 
 static int set_source(struct launch *l, struct caller *c, const char *path, const struct config *config, struct failure *why)
 {
-	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER };
+	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER, CONFIG_TEMPLATES_MAX };
 	struct source *s = &l->source;
 	int r = caller_create(&s->self, getpid(), geteuid(), getegid(), why);
 
@@ -548,6 +663,7 @@ static int set_source(struct launch *l, struct caller *c, const char *path, cons
 		return r;
 	s->caller = caller_ref(c);
 	s->mount = l->all->mount;
+	s->cancelled = &l->job.cancelled;
 	snprintf(s->path, sizeof s->path, "%s", path);
 	r = config_copy(&s->config, config);
 	for (size_t i = 0; i < ARRAY_LEN(programs) && r == 0; i++)

@@ -6,6 +6,8 @@
 
 #include "vmm/fork.h"
 #include "vmm/host.h"
+#include "vmm/pool.h"
+#include "vmm/template.h"
 
 static const double bounds[METRICS_BUCKETS - 1] = { .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30 };
 
@@ -82,6 +84,27 @@ static void print_failures(const struct metrics *m, struct text *t)
 			    (unsigned long long)m->failures[i].count);
 }
 
+static void print_gauge(struct text *t, const char *name, const char *help, uint64_t value)
+{
+	head(t, name, "gauge", help);
+	text_printf(t, "forkfs_%s %20llu\n", name, (unsigned long long)value);
+}
+
+static void print_pool(const struct forks *all, struct text *t)
+{
+	unsigned int waiting, templates, used;
+	uint64_t hits, misses, bytes;
+
+	pool_count(all->pool, &waiting, &hits, &misses);
+	template_count(&templates, &used, &bytes);
+	print_gauge(t, "pool_waiting", "VMMs that wait for a guest.", waiting);
+	print_counter(t, "pool_hits_total", "Restores that found a VMM waiting.", hits);
+	print_counter(t, "pool_misses_total", "Restores that had to start one.", misses);
+	print_gauge(t, "templates", "Templates in memory.", templates);
+	print_gauge(t, "templates_used", "Templates that forks share.", used);
+	print_gauge(t, "template_bytes", "Memory that the templates take.", bytes);
+}
+
 static void print_daemon(struct text *t)
 {
 	unsigned long pages = 0;
@@ -109,6 +132,7 @@ void metrics_print(const struct forks *all, struct text *t)
 	print_failures(m, t);
 	print_histogram(t, "restore_seconds", "Time from the arrival of the write to the guest running.", &m->restore_seconds);
 	print_histogram(t, "snapshot_seconds", "Time that a snapshot took.", &m->snapshot_seconds);
+	print_pool(all, t);
 	host_memory(&available, &total);
 	head(t, "host_memory_available_bytes", "gauge", "MemAvailable of the host.");
 	text_printf(t, "forkfs_host_memory_available_bytes %20llu\n", (unsigned long long)available);

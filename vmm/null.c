@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A VMM without a guest, for tests of what is above it: a process that maps the memory and sleeps. What is typed appears on the console at once.
- * FORKFS_NULL_DELAY_MS in the daemon's environment delays the answer to start by so many milliseconds, for tests of slow VMMs. */
+ * FORKFS_NULL_DELAY_MS in the daemon's environment delays the answers to a boot and to load by so many milliseconds, for tests of slow VMMs. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/wait.h>
 
 #include "vmm/driver.h"
+#include "vmm/handover.h"
 #include "vmm/helper.h"
 #include "vmm/last_words.h"
 
@@ -21,11 +21,13 @@ struct null {
 	struct job job;
 	struct process spawned; /* the job's result, with `why` */
 	bool killed, busy;
-	int mapped; /* a byte comes when the memory is mapped */
+	int ours; /* the job's: of the handover */
 	int console;
+	int state; /* load's */
+	struct handover handover;
 	struct last_words words;
 	struct failure why; /* of the request under way */
-	sd_event_source *deferred, *timer, *source;
+	sd_event_source *deferred, *timer;
 };
 
 static struct null *of(struct vm *vm)
@@ -73,28 +75,48 @@ static void check_state(struct null *n)
 {
 	char buf[STATE_SIZE + 1];
 
-	if (n->spec.vmstate >= 0 &&
-	    (pread(n->spec.vmstate, buf, sizeof buf, 0) != (ssize_t)STATE_SIZE || memcmp(buf, state_bytes, STATE_SIZE)))
+	if (n->state >= 0 && (pread(n->state, buf, sizeof buf, 0) != (ssize_t)STATE_SIZE || memcmp(buf, state_bytes, STATE_SIZE)))
 		fail(&n->why, EIO, "the null VMM could not load the state");
 }
 
-/* The end of the file without a byte: the process is ending, and that answers. */
-static int on_mapped(sd_event_source *source, int fd, uint32_t revents, void *data)
+static void answer_delayed(struct null *n)
 {
-	struct null *n = data;
 	const char *delay = getenv("FORKFS_NULL_DELAY_MS");
 	uint64_t usec = delay ? strtoull(delay, NULL, 10) * 1000 : 0;
-	char byte;
 
-	(void)source;
-	(void)revents;
-	n->source = sd_event_source_disable_unref(n->source);
-	if (read(fd, &byte, 1) != 1)
-		return 0;
-	check_state(n);
+	n->timer = sd_event_source_disable_unref(n->timer);
 	if (sd_event_add_time_relative(n->spec.event, &n->timer, CLOCK_MONOTONIC, usec, 1, on_timer, n) < 0)
 		answered(n, n->why.code ? &n->why : NULL);
-	return 0;
+}
+
+/* The memory is mapped: its own, or the one that was handed over. Without an answer the process is ending, and that answers. */
+static void on_mapped(int error, void *data)
+{
+	struct null *n = data;
+
+	if (error == -EPIPE)
+		return;
+	if (error)
+		fail_errno(&n->why, -error, "the null VMM can't map the memory");
+	check_state(n);
+	if (n->state < 0 && n->spec.kernel < 0)
+		answered(n, n->why.code ? &n->why : NULL);
+	else
+		answer_delayed(n);
+}
+
+static void load(struct vm *vm, const struct vm_load *l)
+{
+	struct null *n = of(vm);
+	int r;
+
+	begin(n);
+	n->state = l->vmstate;
+	r = handover_give(&n->handover, l->ram ? l->ram->fd : -1);
+	if (r < 0) {
+		fail_errno(&n->why, -r, "the null VMM can't be handed its memory");
+		answer_delayed(n);
+	}
 }
 
 static void on_exited(struct process *p, const siginfo_t *how, void *data)
@@ -112,37 +134,35 @@ static void on_exited(struct process *p, const siginfo_t *how, void *data)
 	n->vm.watcher->exited(&n->vm, how, n->vm.data);
 }
 
-static int spawn(struct null *n, int program, int ready, struct failure *why)
+static int spawn(struct null *n, int program, int control, struct failure *why)
 {
 	const struct vm_spec *s = &n->spec;
-	char path[32], fd[16], size[32], notify[16];
-	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size,
-			 (char *)(uintptr_t)(s->ram->kind == REGION_SHARED ? "shared" : "private"), notify, NULL };
+	char path[32], fd[16], size[32], sock[16];
+	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size, sock, (char *)(uintptr_t)(s->kernel < 0 ? "wait" : "boot"), NULL };
 	char *envp[] = { NULL };
-	const int fds[] = { s->ram->fd, ready };
+	const int fds[] = { s->ram->fd, control };
 	struct process_spec p = { path, argv, envp, fds, ARRAY_LEN(fds), s->log, s->drop, s->uid, s->gid, s->netns, 0 };
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);
 	snprintf(size, sizeof size, "%llu", (unsigned long long)s->ram->size);
-	snprintf(notify, sizeof notify, "%d", ready);
+	snprintf(sock, sizeof sock, "%d", control);
 	return process_spawn(&n->spawned, &p, why);
 }
 
 static int launch(struct null *n, struct failure *why)
 {
-	AUTO_CLOSE int program = helper_open(HELPER_NULL, why), ready = -1;
-	int pipes[2], r;
+	AUTO_CLOSE int program = helper_open(HELPER_NULL, why), ours = -1, theirs = -1;
+	int r;
 
 	if (program < 0)
 		return program;
-	if (pipe2(pipes, O_CLOEXEC) < 0)
-		return fail_errno(why, errno, "pipe");
-	ready = pipes[1];
-	r = spawn(n, program, ready, why);
+	r = handover_pair(&ours, &theirs);
 	if (r < 0)
-		close_fd(&pipes[0]);
-	n->mapped = pipes[0];
+		return fail_errno(why, -r, "a socket for the memory");
+	r = spawn(n, program, theirs, why);
+	if (r == 0)
+		n->ours = steal_fd(&ours);
 	return r;
 }
 
@@ -169,7 +189,7 @@ static int watch(struct null *n)
 		process_finish(&n->vm.process);
 		return fail_errno(&n->why, -r, "watch the null VMM");
 	}
-	r = sd_event_add_io(n->spec.event, &n->source, n->mapped, EPOLLIN, on_mapped, n);
+	r = handover_init(&n->handover, n->spec.event, steal_fd(&n->ours), on_mapped, n);
 	if (r < 0 || n->killed)
 		process_kill(&n->vm.process);
 	return 0;
@@ -195,10 +215,10 @@ static void destroy(struct vm *vm)
 
 	sd_event_source_disable_unref(n->deferred);
 	sd_event_source_disable_unref(n->timer);
-	sd_event_source_disable_unref(n->source);
+	handover_finish(&n->handover);
 	process_finish(&n->vm.process);
 	last_words_finish(&n->words);
-	close_fd(&n->mapped);
+	close_fd(&n->ours);
 	close_fd(&n->console);
 	free(n);
 }
@@ -212,7 +232,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start the null VMM");
 	n->vm = (struct vm){ &driver_null, { .pidfd = -1 }, watcher, data };
 	n->spec = *spec;
-	n->mapped = n->console = n->words.fd = -1;
+	n->ours = n->handover.fd = n->state = n->console = n->words.fd = -1;
 	r = sd_event_add_defer(spec->event, &n->deferred, on_deferred, n);
 	if (r < 0) {
 		destroy(&n->vm);
@@ -280,6 +300,7 @@ const struct driver driver_null = {
 	.check = check,
 	.describe = describe,
 	.start = start,
+	.load = load,
 	.resume = succeed,
 	.pause = succeed,
 	.save = save,

@@ -2,19 +2,24 @@
  *
  * Preloaded into a VMM that runs without privilege, for what its command line can't say. The environment names inherited descriptors:
  *
- * FORKFS_PLACEHOLDER, FORKFS_MEMORY: where the VMM maps the placeholder's file (it opened it anew, so device and inode tell), the memory is
- *     mapped instead, private: the VMM believes that it shares, and leaves RAM out of the state that it saves.
+ * FORKFS_RAM, FORKFS_HANDOVER: where the VMM has mapped the file behind the first (it opened it anew, so device and inode tell), another memory is mapped, private,
+ *     when it comes over the second (handover.h): the VMM believes that it shares, and leaves RAM out of the state that it saves.
  * FORKFS_KVM: what an open of /dev/kvm gives. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "vmm/handover_serve.h"
 
 #undef mmap
 #undef mmap64
@@ -28,9 +33,11 @@ int open64(const char *path, int flags, ...);
 
 static struct {
 	bool ready;
-	int memory, kvm;
-	struct stat placeholder;
-} given = { .memory = -1, .kvm = -1 };
+	int handover, kvm; /* handover -1: none, or it is served already */
+	struct stat ram;
+	void *at;
+	size_t size;
+} given = { .handover = -1, .kvm = -1 };
 
 static int descriptor(const char *name)
 {
@@ -42,38 +49,62 @@ static int descriptor(const char *name)
 /* The first of these calls comes before main() and before there is a second thread. */
 static void look(void)
 {
-	int placeholder;
+	int ram;
 
 	if (given.ready || !environ)
 		return;
 	given.ready = true;
 	given.kvm = descriptor("FORKFS_KVM");
-	given.memory = descriptor("FORKFS_MEMORY");
-	placeholder = descriptor("FORKFS_PLACEHOLDER");
-	if (placeholder < 0 || fstat(placeholder, &given.placeholder) < 0)
-		given.memory = -1;
+	given.handover = descriptor("FORKFS_HANDOVER");
+	ram = descriptor("FORKFS_RAM");
+	if (ram < 0 || fstat(ram, &given.ram) < 0)
+		given.handover = -1;
 }
 
-static bool is_placeholder(int fd)
+static bool is_ram(int fd)
 {
 	struct stat st;
-	int saved = errno;
-	bool same = fd >= 0 && given.memory >= 0 && !fstat(fd, &st) && st.st_dev == given.placeholder.st_dev &&
-		    st.st_ino == given.placeholder.st_ino;
 
-	errno = saved;
-	return same;
+	return fd >= 0 && given.handover >= 0 && !fstat(fd, &st) && st.st_dev == given.ram.st_dev && st.st_ino == given.ram.st_ino;
+}
+
+static void *serve(void *data)
+{
+	if (!handover_serve((int)(intptr_t)data, given.at, given.size))
+		_exit(0);
+	return NULL;
+}
+
+/* Signals are the VMM's own affair. Without the thread nothing is handed over, which the daemon sees by the closed socket. */
+static void begin_to_serve(void *at, size_t size)
+{
+	int control = given.handover;
+	sigset_t all, old;
+	pthread_t thread;
+
+	given.at = at;
+	given.size = size;
+	given.handover = -1;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (pthread_create(&thread, NULL, serve, (void *)(intptr_t)control))
+		close(control);
+	else
+		pthread_detach(thread);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* The system call itself: the loader maps before libc is able to look its own function up. */
 static void *map(void *addr, size_t n, int prot, int flags, int fd, off_t offset)
 {
+	void *at = (void *)syscall(SYS_mmap, addr, n, prot, flags, fd, offset);
+	int saved = errno;
+
 	look();
-	if ((flags & MAP_TYPE) != MAP_PRIVATE && is_placeholder(fd)) {
-		fd = given.memory;
-		flags = (flags & ~MAP_TYPE & ~MAP_SYNC) | MAP_PRIVATE | MAP_NORESERVE;
-	}
-	return (void *)syscall(SYS_mmap, addr, n, prot, flags, fd, offset);
+	if (at != MAP_FAILED && (flags & MAP_TYPE) != MAP_PRIVATE && is_ram(fd))
+		begin_to_serve(at, n);
+	errno = saved;
+	return at;
 }
 
 void *mmap(void *addr, size_t n, int prot, int flags, int fd, off_t offset)

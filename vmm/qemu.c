@@ -11,6 +11,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/driver.h"
+#include "vmm/handover.h"
 #include "vmm/qemu_args.h"
 #include "vmm/qemu_launch.h"
 #include "vmm/qemu_probe.h"
@@ -24,7 +25,7 @@
 #define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
 #define HELD_MAX (64ll << 20)
 
-enum request { NOTHING, START, RESUME, PAUSE, SAVE };
+enum request { NOTHING, START, LOAD, RESUME, PAUSE, SAVE };
 
 struct qemu {
 	struct vm vm;
@@ -40,10 +41,11 @@ struct qemu {
 	sd_event_source *timer;
 	struct qmp *qmp;
 	struct typist typist;
+	struct handover handover;
 	struct last_words words;
 
 	bool accepted, migrated; /* of a migration: the command was, the event came */
-	int state;               /* save's */
+	int state;               /* load's and save's */
 	int held;                /* the state that was saved last, as long as the guest has not run since; -1 */
 	unsigned int retries;    /* left for cont: a finished save takes a moment to let go */
 };
@@ -199,7 +201,7 @@ static void on_migration(struct qemu *q, const cJSON *data)
 {
 	const char *status = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(data, "status")) ?: "";
 
-	if (q->request != START && q->request != SAVE)
+	if (q->request != LOAD && q->request != SAVE)
 		return;
 	if (!strcmp(status, "failed")) {
 		migration_failed(q);
@@ -278,12 +280,22 @@ static void on_capabilities(const struct failure *why, const cJSON *result, void
 	struct qemu *q = data;
 
 	(void)result;
-	if (why || q->spec.vmstate < 0)
-		answered(q, why);
-	else if (lseek(q->spec.vmstate, 0, SEEK_SET) == 0)
-		say(q, "getfd", "{\"fdname\":\"state\"}", q->spec.vmstate, on_getfd);
-	else
-		answered(q, &(struct failure){ EIO, "the device state can't be read from its beginning" });
+	answered(q, why);
+}
+
+static void on_handover(int error, void *data)
+{
+	struct qemu *q = data;
+	struct failure why;
+
+	if (q->request != LOAD || error == -EPIPE)
+		return; /* the end of the process answers */
+	if (error == 0) { /* the memory is in place: the device state comes next */
+		say(q, "getfd", "{\"fdname\":\"state\"}", q->state, on_getfd);
+		return;
+	}
+	fail_errno(&why, -error, "QEMU can't map the memory");
+	answered(q, &why);
 }
 
 /* Nobody can be told of the end of a process that isn't watched. */
@@ -298,6 +310,7 @@ static int watch(struct qemu *q)
 	process_finish(&q->vm.process);
 	close_fd(&q->launched.control);
 	close_fd(&q->launched.console);
+	close_fd(&q->launched.handover);
 	return fail_errno(&q->why, -r, "watch QEMU");
 }
 
@@ -307,7 +320,14 @@ static int connect_all(struct qemu *q)
 
 	if (r < 0) {
 		close_fd(&q->launched.console);
+		close_fd(&q->launched.handover);
 		return fail_errno(&q->why, -r, "connect to QEMU");
+	}
+	if (q->launched.handover >= 0)
+		r = handover_init(&q->handover, q->spec.event, steal_fd(&q->launched.handover), on_handover, q);
+	if (r < 0) {
+		close_fd(&q->launched.console);
+		return fail_errno(&q->why, -r, "connect to QEMU's memory");
 	}
 	r = typist_init(&q->typist, q->spec.event, steal_fd(&q->launched.console), on_typable, q);
 	if (r < 0)
@@ -347,6 +367,7 @@ static void destroy(struct vm *vm)
 
 	qmp_destroy(q->qmp);
 	typist_finish(&q->typist);
+	handover_finish(&q->handover);
 	sd_event_source_disable_unref(q->deferred);
 	sd_event_source_disable_unref(q->timer);
 	process_finish(&q->vm.process);
@@ -365,7 +386,8 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start QEMU");
 	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
 	q->spec = *spec;
-	q->words.fd = q->typist.fd = q->held = q->state = -1;
+	q->words.fd = q->typist.fd = q->handover.fd = q->held = q->state = -1;
+	q->launched.handover = -1;
 	q->request = START;
 	q->spec.id = strdup(spec->id);
 	r = q->spec.id ? sd_event_add_defer(spec->event, &q->deferred, on_deferred, q) : -ENOMEM;
@@ -387,6 +409,25 @@ static void begin(struct qemu *q, enum request request)
 	q->request = request;
 	if (qmp_connected(q->qmp)) /* else it says why the process will end */
 		q->why.code = 0;
+}
+
+static void load(struct vm *vm, const struct vm_load *l)
+{
+	struct qemu *q = of(vm);
+	int r;
+
+	begin(q, LOAD);
+	q->state = l->vmstate;
+	if (lseek(l->vmstate, 0, SEEK_SET)) {
+		fail_errno(&q->why, errno, "the device state can't be read from its beginning");
+		answer_later(q);
+		return;
+	}
+	r = handover_give(&q->handover, l->ram ? l->ram->fd : -1);
+	if (r < 0) {
+		fail_errno(&q->why, -r, "QEMU can't be handed its memory");
+		answer_later(q);
+	}
 }
 
 static void on_cont(const struct failure *why, const cJSON *result, void *data)
@@ -469,6 +510,7 @@ const struct driver driver_qemu = {
 	.check = qemu_check,
 	.describe = qemu_describe,
 	.start = start,
+	.load = load,
 	.resume = resume,
 	.pause = pause_,
 	.save = save,

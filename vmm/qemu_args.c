@@ -102,7 +102,7 @@ int qemu_args_build(struct qemu_args *ret, const char *binary, const char *id, c
 	add_memory(a, recipe, fds->ram);
 	add_control(a, fds->control);
 	add_console(a, fds->console, fds->record);
-	if (kernel_args)
+	if (fds->kernel >= 0)
 		add_boot(a, fds, kernel_args);
 	else
 		add_option(a, "incoming", "defer");
@@ -114,9 +114,9 @@ int qemu_args_environment(struct qemu_args *ret, const struct qemu_descriptors *
 	*ret = (struct qemu_args){ 0 };
 	if (fds->preload >= 0)
 		add(ret, "LD_PRELOAD=/proc/self/fd/%d", fds->preload);
-	if (fds->memory >= 0) {
-		add(ret, "FORKFS_PLACEHOLDER=%d", fds->ram);
-		add(ret, "FORKFS_MEMORY=%d", fds->memory);
+	if (fds->handover >= 0) {
+		add(ret, "FORKFS_RAM=%d", fds->ram);
+		add(ret, "FORKFS_HANDOVER=%d", fds->handover);
 	}
 	if (fds->kvm >= 0)
 		add(ret, "FORKFS_KVM=%d", fds->kvm);

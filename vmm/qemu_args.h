@@ -19,7 +19,7 @@ struct qemu_descriptors {
 	int ram;      /* what QEMU opens as its memory */
 	int kernel, initrd;
 	/* the preloaded object's; */
-	int preload, memory, kvm;
+	int preload, handover, kvm;
 };
 
 struct qemu_args {
@@ -28,7 +28,7 @@ struct qemu_args {
 	bool failed; /* an allocation failed, or there are too many: not whole */
 };
 
-/* `kernel_args` NULL: wait for a state to load instead of booting. The strings are the caller's to free by qemu_args_finish(), also when it
+/* fds->kernel -1: wait for a state to load instead of booting. The strings are the caller's to free by qemu_args_finish(), also when it
  * failed: -ENOMEM. */
 int qemu_args_build(struct qemu_args *ret, const char *binary, const char *id, const struct recipe *recipe, const struct qemu_descriptors *fds,
 		    const char *kernel_args);

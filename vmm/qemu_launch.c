@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "vmm/handover.h"
 #include "vmm/helper.h"
 #include "vmm/qemu_args.h"
 #include "vmm/sockets.h"
@@ -16,7 +17,8 @@
 struct bundle {
 	int control, console;               /* listening */
 	int control_client, console_client; /* connected */
-	int record, placeholder, preload, kvm;
+	int record, preload, kvm;
+	int handover, handover_ours;
 };
 
 static void bundle_close(struct bundle *b)
@@ -26,7 +28,8 @@ static void bundle_close(struct bundle *b)
 	close_fd(&b->control_client);
 	close_fd(&b->console_client);
 	close_fd(&b->record);
-	close_fd(&b->placeholder);
+	close_fd(&b->handover);
+	close_fd(&b->handover_ours);
 	close_fd(&b->preload);
 	close_fd(&b->kvm);
 }
@@ -54,35 +57,33 @@ static int open_record(struct bundle *b, int console, struct failure *why)
 	return b->record < 0 ? fail_errno(why, errno, "open the console's record") : 0;
 }
 
-/* The memory file itself can't be opened anew by QEMU's uid, and shared it would be changed. */
-static int open_placeholder(struct bundle *b, const struct region *ram, struct failure *why)
-{
-	b->placeholder = memfd_create("forkfs:placeholder", MFD_CLOEXEC);
-	if (b->placeholder < 0 || ftruncate(b->placeholder, (off_t)ram->size) < 0)
-		return fail_errno(why, errno, "placeholder of the memory");
-	return 0;
-}
-
 static int open_kvm(struct bundle *b, struct failure *why)
 {
 	b->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	return b->kvm < 0 ? fail_errno(why, errno, "open /dev/kvm") : 0;
 }
 
+static int open_handover(struct bundle *b, struct failure *why)
+{
+	int r = handover_pair(&b->handover_ours, &b->handover);
+
+	return r < 0 ? fail_errno(why, -r, "a socket for the memory") : 0;
+}
+
 static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct failure *why)
 {
-	bool private = spec->ram->kind == REGION_FILE, kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
+	bool waits = spec->kernel < 0, kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
 	int r;
 
-	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1 };
+	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 	r = open_sockets(b, spec->dir, why);
 	if (r == 0)
 		r = open_record(b, spec->console, why);
-	if (r == 0 && private)
-		r = open_placeholder(b, spec->ram, why);
+	if (r == 0 && waits)
+		r = open_handover(b, why);
 	if (r == 0 && kvm)
 		r = open_kvm(b, why);
-	if (r == 0 && (private || kvm)) {
+	if (r == 0 && (waits || kvm)) {
 		b->preload = helper_open(HELPER_PRELOAD, why);
 		r = b->preload < 0 ? b->preload : 0;
 	}
@@ -91,25 +92,23 @@ static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct fail
 
 static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_spec *spec)
 {
-	bool private = b->placeholder >= 0, boot = spec->vmstate < 0;
-
 	return (struct qemu_descriptors){
 		.control = b->control,
 		.console = b->console,
 		.record = b->record,
-		.ram = private ? b->placeholder : spec->ram->fd,
-		.memory = private ? spec->ram->fd : -1,
+		.ram = spec->ram->fd,
+		.handover = b->handover,
 		.preload = b->preload,
 		.kvm = b->kvm,
-		.kernel = boot ? spec->kernel : -1,
-		.initrd = boot ? spec->initrd : -1,
+		.kernel = spec->kernel,
+		.initrd = spec->kernel >= 0 ? spec->initrd : -1,
 	};
 }
 
 static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
 		 struct failure *why)
 {
-	const int all[] = { d->control, d->console, d->record, d->ram, d->memory, d->preload, d->kvm, d->kernel, d->initrd };
+	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->kernel, d->initrd };
 	int kept[ARRAY_LEN(all)], r;
 	struct process_spec p = {
 		.path = spec->binary,
@@ -141,7 +140,7 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 	struct qemu_args args = { 0 }, env = { 0 };
 	int r;
 
-	r = qemu_args_build(&args, spec->binary, spec->id, spec->recipe, &fds, spec->vmstate < 0 ? spec->args : NULL);
+	r = qemu_args_build(&args, spec->binary, spec->id, spec->recipe, &fds, spec->args);
 	if (r == 0)
 		r = qemu_args_environment(&env, &fds);
 	if (r < 0)
@@ -155,7 +154,7 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 
 int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct failure *why)
 {
-	struct qemu_launched l = { .control = -1, .console = -1 };
+	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1 };
 	struct bundle b;
 	int r;
 
@@ -166,6 +165,7 @@ int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct fa
 	if (r == 0) {
 		l.control = steal_fd(&b.control_client);
 		l.console = steal_fd(&b.console_client);
+		l.handover = steal_fd(&b.handover_ours);
 		*ret = l;
 	} else {
 		last_words_finish(&l.words);

@@ -22,6 +22,7 @@ void source_finish(struct source *s)
 	caller_unref(s->self);
 	config_finish(&s->config);
 	close_fd(&s->dir);
+	template_unref(s->template);
 	snapshot_unref(s->snapshot);
 	close_fd(&s->kernel);
 	close_fd(&s->initrd);
@@ -75,6 +76,18 @@ static int find_driver(struct source *s, const char *name, struct failure *why)
 	return -why->code;
 }
 
+/* The configured value as a string that outlives the source. */
+static const char *backend_of(const struct config *c)
+{
+	static const char *const names[] = { "memfd-shared", "memfd-private", "file" };
+	const char *value = config_get(c, CONFIG_MEMORY_BACKEND);
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (!strcmp(names[i], value))
+			return names[i];
+	return names[0];
+}
+
 /* The state was written by one VMM under one kind of acceleration: no other can load it. */
 static int fit_restore(struct source *s, struct failure *why)
 {
@@ -90,8 +103,19 @@ static int fit_restore(struct source *s, struct failure *why)
 		return r;
 	if (!strcmp(s->recipe.accel, "kvm") && !s->facts.accel_kvm)
 		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
-	s->region = !strcmp(config_get(&s->config, CONFIG_MEMORY_BACKEND), "file") ? REGION_FILE : REGION_SHARED;
+	s->backend = backend_of(&s->config);
+	s->region = !strcmp(s->backend, "memfd-shared") ? REGION_SHARED : REGION_FILE;
 	return s->driver->check(&s->recipe, s->region, why);
+}
+
+/* What was taken in memory, by a daemon, doesn't change any more and is shared as it is; what is a file of somebody's is copied once. */
+static int find_template(struct source *s, struct failure *why)
+{
+	uint64_t keep = config_number(&s->config, CONFIG_TEMPLATES_MAX) << 20;
+
+	if (strcmp(s->backend, "memfd-private") || s->ours)
+		return 0;
+	return template_get(&s->template, s->snapshot->memory, s->recipe.ram_size, keep, s->cancelled, why);
 }
 
 static int open_restore(struct source *s, struct failure *why)
@@ -109,9 +133,11 @@ static int open_restore(struct source *s, struct failure *why)
 	r = snapshot_open(&s->snapshot, s->inside ? s->self : s->caller, s->dir, s->path, why);
 	if (r < 0)
 		return r;
+	s->ours = s->inside;
 	s->inside = false;
 	s->recipe = s->snapshot->recipe;
-	return fit_restore(s, why);
+	r = fit_restore(s, why);
+	return r < 0 ? r : find_template(s, why);
 }
 
 static int open_file(struct source *s, const char *path, struct failure *why)
@@ -176,6 +202,7 @@ static int describe(struct source *s, const struct boot_config *boot, struct fai
 	snprintf(s->recipe.accel, sizeof s->recipe.accel, "%s", accel);
 	r = s->driver->describe(&s->recipe, &s->facts, why);
 	s->region = REGION_SHARED;
+	s->backend = "memfd-shared";
 	return r < 0 ? r : s->driver->check(&s->recipe, s->region, why);
 }
 

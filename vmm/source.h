@@ -8,6 +8,7 @@
 #include "vmm/config.h"
 #include "vmm/driver.h"
 #include "vmm/snapshot.h"
+#include "vmm/template.h"
 
 struct source {
 	/* What is asked for; set by the loop. */
@@ -20,13 +21,17 @@ struct source {
 	/* Inside the mount: the loop says which directory it really is, and asks again. */
 	bool inside;
 	ino_t inode;
+	bool ours; /* the snapshot is one of this daemon's */
 	int dir; /* O_PATH, -1: not known yet */
+	const atomic_bool *cancelled;
 	/* What came of it. */
 	struct snapshot *snapshot;
 	int kernel, initrd; /* memfds */
 	char *args;
 	struct recipe recipe;
 	enum region_kind region;
+	const char *backend;       /* as config/memory_backend has it */
+	struct template *template; /* what the children share, NULL: the memory file itself, or nothing */
 	const struct driver *driver;
 	struct driver_facts facts;
 };

@@ -71,7 +71,7 @@ static void each_fork(struct forks *all, int dir, const char *name)
 	sweep_fork(all, name);
 }
 
-static void each_snapshot(struct forks *all, int dir, const char *name)
+static void each_file(struct forks *all, int dir, const char *name)
 {
 	(void)all;
 	remove_tree(dir, name);
@@ -80,5 +80,6 @@ static void each_snapshot(struct forks *all, int dir, const char *name)
 void forks_sweep(struct forks *all)
 {
 	sweep_dir(all, openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_fork);
-	sweep_dir(all, open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_snapshot);
+	sweep_dir(all, openat(all->state_fd, "pool", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_file); /* their VMMs ended with that daemon */
+	sweep_dir(all, open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_file);
 }

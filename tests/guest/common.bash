@@ -3,7 +3,7 @@
 #
 # What the guest tests share: real QEMU, Debian's kernel. See examples/make-guest for what the guests do.
 
-VMM=qemu
+VMM=qemu POOL=2
 
 # The last number that a fork's guest counted, 0 before the first.
 ticks() { tr -d '\r' <"$F/$1/console" | sed -n 's/^tick \([0-9]\+\)$/\1/p' | tail -n 1 | grep . || echo 0; }

@@ -181,3 +181,24 @@ test_readers() {
 	state_is a running
 	wait_for 60 ticks_past a $(($(ticks a) + 2))
 }
+
+test_private_backend() {
+	start -o memory_backend=memfd-private
+	ready count || return
+	child a "$READY"
+	child b "$READY"
+	is "MemoryBackend" memfd-private "$(status_of a MemoryBackend)"
+	like "maps" 'rw-p .*/memfd:forkfs:template' "$(cat "$F/a/maps")"
+	typed a 'x=one; echo a-$((2 + 2))' '^a-4'
+	typed b 'echo b-${x:-none}' '^b-none'
+	local kb
+	kb=$(status_of a MemPrivate | tr -cd 0-9)
+	[ "$kb" -gt 0 ] && [ "$kb" -lt 65536 ] || bad "MemPrivate: $kb kB"
+	ok mkdir "$F/a/snapshots/s"
+	child c "$F/a/snapshots/s"
+	typed c 'echo c-$x' '^c-one'
+}
+
+test_torn_pages_private() {
+	torn memfd-private
+}

@@ -192,7 +192,6 @@ test_backends() {
 	start
 	with_snapshot
 	mkdir "$F/a"
-	command_is EOPNOTSUPP "$F/a/config/memory_backend" memfd-private
 	command_is EOPNOTSUPP "$F/a/config/memory_backend" userfault
 	like "error" userfault "$(error_of a)"
 	command_is EINVAL "$F/a/config/memory_backend" nonsense

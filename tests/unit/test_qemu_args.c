@@ -79,10 +79,10 @@ Test(qemu_args, environment_is_the_preload_s)
 	cr_assert_eq(qemu_args_environment(&a, &fds), 0);
 	cr_assert(a.count == 0 && !a.argv[0]);
 	fds.ram = 5;
-	fds.memory = 6;
+	fds.handover = 6;
 	fds.preload = 7;
 	cr_assert_eq(qemu_args_environment(&a, &fds), 0);
-	cr_assert_str_eq(words(&a, all, sizeof all), " LD_PRELOAD=/proc/self/fd/7 FORKFS_PLACEHOLDER=5 FORKFS_MEMORY=6");
+	cr_assert_str_eq(words(&a, all, sizeof all), " LD_PRELOAD=/proc/self/fd/7 FORKFS_RAM=5 FORKFS_HANDOVER=6");
 	qemu_args_finish(&a);
 }
 

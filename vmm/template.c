@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/template.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "vmm/base/list.h"
+#include "vmm/memory/copy.h"
+
+struct template {
+	struct list link;
+	unsigned int refs;
+	dev_t dev;
+	ino_t ino;
+	struct timespec changed;
+	uint64_t size;  /* of RAM */
+	uint64_t bytes; /* that it takes */
+	int fd;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Held by whoever makes one: two restores of a snapshot that is new to us make one template, not two. Taken before `lock`. */
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+/* guarded by lock; the longest unused ones first */
+static struct list all = { &all, &all };
+static uint64_t limit;
+
+static void destroy(struct template *t)
+{
+	list_remove(&t->link);
+	close_fd(&t->fd);
+	free(t);
+}
+
+/* Called with the lock. Returns what is left to free. */
+static uint64_t forget(uint64_t bytes)
+{
+	struct template *t;
+
+	list_for_each(t, &all, link) {
+		if (!bytes)
+			break;
+		if (t->refs)
+			continue;
+		bytes -= t->bytes < bytes ? t->bytes : bytes;
+		destroy(t);
+	}
+	return bytes;
+}
+
+static void keep_limit(void)
+{
+	struct template *t;
+	uint64_t unused = 0;
+
+	list_for_each(t, &all, link)
+		unused += t->refs ? 0 : t->bytes;
+	if (unused > limit)
+		forget(unused - limit);
+}
+
+static struct template *find(const struct stat *st, uint64_t size)
+{
+	struct template *t, *found = NULL;
+
+	pthread_mutex_lock(&lock);
+	list_for_each(t, &all, link)
+		if (t->dev == st->st_dev && t->ino == st->st_ino && t->size == size && t->changed.tv_sec == st->st_mtim.tv_sec &&
+		    t->changed.tv_nsec == st->st_mtim.tv_nsec)
+			found = t;
+	if (found)
+		found->refs++;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static int fill(struct template *t, int memory, const atomic_bool *cancelled, struct failure *why)
+{
+	struct region r;
+	struct stat st;
+	int result = region_create_shared(&r, "template", t->size, why);
+
+	if (result < 0)
+		return result;
+	t->fd = r.fd;
+	result = memory_fill(t->fd, memory, t->size, cancelled, NULL, why);
+	if (result < 0)
+		return result;
+	if (fcntl(t->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) || fstat(t->fd, &st))
+		return fail_errno(why, errno, "the template can't be sealed");
+	t->bytes = (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
+static int make(struct template **ret, const struct stat *st, int memory, uint64_t size, const atomic_bool *cancelled, struct failure *why)
+{
+	struct template *t = calloc(1, sizeof *t);
+	int r;
+
+	if (!t)
+		return fail(why, ENOMEM, "no memory for a template");
+	*t = (struct template){ .refs = 1, .dev = st->st_dev, .ino = st->st_ino, .changed = st->st_mtim, .size = size, .fd = -1 };
+	list_init(&t->link);
+	r = fill(t, memory, cancelled, why);
+	if (r < 0) {
+		destroy(t);
+		return r;
+	}
+	pthread_mutex_lock(&lock);
+	list_append(&all, &t->link);
+	pthread_mutex_unlock(&lock);
+	*ret = t;
+	return 0;
+}
+
+int template_get(struct template **ret, int memory, uint64_t size, uint64_t keep, const atomic_bool *cancelled, struct failure *why)
+{
+	struct template *t;
+	struct stat st;
+	int r = 0;
+
+	if (fstat(memory, &st))
+		return fail_errno(why, errno, "the memory file");
+	pthread_mutex_lock(&making);
+	limit = keep;
+	t = find(&st, size);
+	if (!t)
+		r = make(&t, &st, memory, size, cancelled, why);
+	pthread_mutex_unlock(&making);
+	if (r == 0)
+		*ret = t;
+	return r;
+}
+
+struct template *template_ref(struct template *t)
+{
+	pthread_mutex_lock(&lock);
+	t->refs++;
+	pthread_mutex_unlock(&lock);
+	return t;
+}
+
+void template_unref(struct template *t)
+{
+	if (!t)
+		return;
+	pthread_mutex_lock(&lock);
+	if (!--t->refs) {
+		list_remove(&t->link);
+		list_append(&all, &t->link);
+		keep_limit();
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+int template_fd(const struct template *t)
+{
+	return t->fd;
+}
+
+void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *ret_bytes)
+{
+	struct template *t;
+
+	*ret_count = *ret_used = 0;
+	*ret_bytes = 0;
+	pthread_mutex_lock(&lock);
+	list_for_each(t, &all, link) {
+		++*ret_count;
+		*ret_used += t->refs > 0;
+		*ret_bytes += t->bytes;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+void template_forget(uint64_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	forget(bytes);
+	pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Templates: memory that all children of a snapshot share. A sealed memfd, filled once from the snapshot's memory file, that every child maps privately: a clean page is there
+ * once however many children there are. Known by the identity of the memory file; kept while it is used, and a while longer within a limit. Safe from any
+ * thread. */
+#ifndef FORKFS_TEMPLATE_H
+#define FORKFS_TEMPLATE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "vmm/base/failure.h"
+
+struct template;
+
+/* The template of the memory file `memory`, made when there is none yet (a worker's task: it copies the data). Returns 0; as memory_fill(). */
+int template_get(struct template **ret, int memory, uint64_t size, uint64_t keep, const atomic_bool *cancelled, struct failure *why);
+struct template *template_ref(struct template *t);
+
+/* NULL is accepted. An unused one stays known as long as all unused ones together have no more than `keep` bytes, as template_get() was told last. */
+void template_unref(struct template *t);
+
+/* The memfd; the template's own. */
+int template_fd(const struct template *t);
+
+/* How many there are, and the bytes that they take. */
+void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *ret_bytes);
+
+/* Forgets the unused ones, until `bytes` are freed: memory is scarce, or the daemon ends (UINT64_MAX). */
+void template_forget(uint64_t bytes);
+
+#endif
