@@ -86,7 +86,7 @@ test_ten_at_once() {
 	typed_one() { echo running >"$F/w-7/state"; typed w-7 'echo seven-$((3 + 4))' '^seven-7'; }
 	typed_one
 	ok rmdir "$F"/w-*
-	wait_for 20 eval '[ -z "$(vmms)" ]'
+	wait_for 20 eval '[ "$(vmms | wc -l)" = '"$POOL"' ]'
 }
 
 test_pause() {
