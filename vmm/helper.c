@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -65,14 +66,11 @@ static int copy_all(int to, int from)
 	return 0;
 }
 
-int helper_open(const char *name, struct failure *why)
+static int copy_of(int file, const char *name, struct failure *why)
 {
-	AUTO_CLOSE int file = find(name), copy = -1;
+	AUTO_CLOSE int copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 	int r;
 
-	if (file < 0)
-		return fail(why, EOPNOTSUPP, "%s is neither beside the daemon nor in %s: install forkfs whole", name, FORKFS_LIBDIR);
-	copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 	if (copy < 0 && errno == EINVAL)
 		copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (copy < 0)
@@ -81,4 +79,21 @@ int helper_open(const char *name, struct failure *why)
 	if (r < 0)
 		return fail_errno(why, -r, "copy %s", name);
 	return steal_fd(&copy);
+}
+
+/* Whether any user may read and execute the file behind a descriptor; the folders above it don't matter then. */
+static bool is_for_all(int file)
+{
+	struct stat st;
+
+	return !fstat(file, &st) && (st.st_mode & (S_IROTH | S_IXOTH)) == (S_IROTH | S_IXOTH);
+}
+
+int helper_open(const char *name, struct failure *why)
+{
+	AUTO_CLOSE int file = find(name);
+
+	if (file < 0)
+		return fail(why, EOPNOTSUPP, "%s is neither beside the daemon nor in %s: install forkfs whole", name, FORKFS_LIBDIR);
+	return is_for_all(file) ? steal_fd(&file) : copy_of(file, name, why);
 }

@@ -9,7 +9,8 @@
 #define HELPER_PRELOAD "forkfs-preload.so"
 #define HELPER_NULL "forkfs-null-vmm"
 
-/* A sealed copy in memory, so that a VMM's uid needs no path to it: /proc/self/fd/N of the inherited descriptor is preloaded or executed.
+/* A descriptor that any user can preload or execute by /proc/self/fd/N, without a path to it: of the file, or of a sealed copy in memory where its mode lets only
+ * some read it.
  * Returns the close-on-exec descriptor; -EOPNOTSUPP with a sentence: there is none; another negative errno. May block. */
 int helper_open(const char *name, struct failure *why);
 
