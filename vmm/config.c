@@ -117,7 +117,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
 	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH", check_program },
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
-	[CONFIG_POOL] = { "pool", "10", "how many VMMs wait for a guest, 0: none", check_pool },
+	[CONFIG_POOL] = { "pool", "0", "how many VMMs wait for a guest, 0: none", check_pool },
 	[CONFIG_TEMPLATES_MAX] = { "templates_max", "4096", "MiB of templates that are kept though nobody uses them", check_memory_max },
 };
 
