@@ -168,7 +168,7 @@ void fork_vm_ended(struct fork *f, const siginfo_t *how)
 		fork_set_state(f, FORK_EXITED);
 		return;
 	}
-	fail(&why, EIO, "fork %s: the VMM %s while the guest was running", f->id, f->exit);
+	fail(&why, EIO, "fork %s: the VMM %s %s", f->id, f->exit, f->timed_out ? "by the daemon: it did not answer" : "while the guest was running");
 	fork_set_error(f, &why);
 	fork_event(f, (struct event_facts){ .what = "failed", .code = EIO, .error = why.text });
 	fork_set_state(f, FORK_FAILED);
