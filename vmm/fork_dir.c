@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/base/io.h"
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
 
@@ -53,19 +54,8 @@ static char *print_record(const struct fork *f)
 static int write_whole(int dir, const char *name, const char *data)
 {
 	AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	size_t n = strlen(data);
 
-	if (fd < 0)
-		return -errno;
-	while (n) {
-		ssize_t k = write(fd, data, n);
-
-		if (k < 0)
-			return -errno;
-		data += k;
-		n -= (size_t)k;
-	}
-	return 0;
+	return fd < 0 ? -errno : write_all(fd, data, strlen(data));
 }
 
 int fork_dir_write(struct fork *f)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-id128.h>
 
-#include "vmm/base/log.h"
+#include "vmm/base/io.h"
 #include "vmm/capture.h"
 #include "vmm/fork_private.h"
 #include "vmm/snapshot.h"
@@ -164,14 +164,9 @@ static int write_manifest(struct shoot *s)
 {
 	const struct text *json = &s->shot->manifest;
 	AUTO_CLOSE int fd = openat(s->shot->dir, "snapshot.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	ssize_t n;
+	int r = fd < 0 ? -errno : write_all(fd, json->data, json->len);
 
-	if (fd < 0)
-		return fail_errno(&s->job_why, errno, "snapshot.json");
-	n = write(fd, json->data, json->len);
-	if (n < 0)
-		return fail_errno(&s->job_why, errno, "snapshot.json");
-	return (size_t)n == json->len ? 0 : fail(&s->job_why, ENOSPC, "snapshot.json: no room");
+	return r < 0 ? fail_errno(&s->job_why, -r, "snapshot.json") : 0;
 }
 
 static void describe_run(struct job *job)

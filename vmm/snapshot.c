@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "vmm/base/io.h"
+
 int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *ret, ino_t *ret_inode, struct failure *why)
 {
 	AUTO_CLOSE int dir = caller_open(c, path, why);
@@ -30,43 +32,6 @@ int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *re
 				    : fail_errno(why, -r, "%s/memory.bin", path);
 	*ret_inode = st.st_ino;
 	return SNAPSHOT_INSIDE;
-}
-
-int read_file(int fd, size_t max, char **ret, size_t *ret_size)
-{
-	AUTO_FREE char *buf = NULL;
-	struct stat st;
-	size_t have = 0;
-	ssize_t n;
-
-	if (fstat(fd, &st))
-		return -errno;
-	if ((uint64_t)st.st_size > max)
-		return -EFBIG;
-	buf = malloc((size_t)st.st_size + 1);
-	if (!buf)
-		return -ENOMEM;
-	while ((n = pread(fd, buf + have, (size_t)st.st_size - have, (off_t)have)) > 0)
-		have += (size_t)n;
-	if (n < 0)
-		return -errno;
-	buf[have] = '\0';
-	*ret = steal_ptr(&buf);
-	*ret_size = have;
-	return 0;
-}
-
-static int write_all(int fd, const char *data, size_t n)
-{
-	while (n) {
-		ssize_t k = write(fd, data, n);
-
-		if (k < 0)
-			return -errno;
-		data += k;
-		n -= (size_t)k;
-	}
-	return 0;
 }
 
 static int sealed_memfd(const char *name, const char *data, size_t n)

@@ -40,9 +40,6 @@ void snapshot_unref(struct snapshot *s);
 /* A descriptor of the device state with an offset of its own, at 0. Returns it or a negative errno. */
 int snapshot_vmstate(const struct snapshot *s);
 
-/* Reads a whole regular file of at most `max` bytes; the caller frees *ret, which has a NUL behind it. Returns 0, -EFBIG, -ENOMEM or another negative errno. */
-int read_file(int fd, size_t max, char **ret, size_t *ret_size);
-
 /* A memfd with the content of file `from`, at most `max` bytes, sealed against change. `name` is the memfd's and the sentence's. Returns the descriptor or a negative
  * errno. */
 int copy_to_memfd(int from, const char *name, size_t max, struct failure *why);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/base/io.h"
 #include "vmm/host.h"
 
 #define KERNEL_MAX (1ul << 30) /* bytes of a kernel or an initrd */

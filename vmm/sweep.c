@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 
+#include "vmm/base/io.h"
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
 #include "vmm/snapshot.h"
