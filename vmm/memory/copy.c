@@ -13,7 +13,7 @@
 #include "vmm/memory/whole.h"
 #include "vmm/memory/window.h"
 
-#define CHUNK (256u << 10)
+#define CHUNK (512u << 10)
 #define CACHE_LINE 64u
 #define ALONE (16ull << 20) /* bytes of data that are not worth a second thread */
 
