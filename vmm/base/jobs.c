@@ -175,6 +175,11 @@ void jobs_submit(struct jobs *jobs, struct job *job)
 	if (!here)
 		return;
 	job->run(job);
+	jobs_deliver(jobs, job);
+}
+
+void jobs_deliver(struct jobs *jobs, struct job *job)
+{
 	pthread_mutex_lock(&jobs->lock);
 	list_append(&jobs->finished, &job->link);
 	pthread_mutex_unlock(&jobs->lock);

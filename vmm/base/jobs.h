@@ -28,4 +28,7 @@ void jobs_destroy(struct jobs *jobs);
 /* Loop only. Where not even one thread can be made the job runs here and now: slow beats lost. Its done() is called later all the same. */
 void jobs_submit(struct jobs *jobs, struct job *job);
 
+/* From any thread: has the loop call job->done(); there is no run(). */
+void jobs_deliver(struct jobs *jobs, struct job *job);
+
 #endif

@@ -33,6 +33,11 @@ static inline void list_append(struct list *head, struct list *item)
 	head->prev = item;
 }
 
+static inline void list_prepend(struct list *head, struct list *item)
+{
+	list_append(head->next, item);
+}
+
 static inline void list_remove(struct list *item)
 {
 	item->prev->next = item->next;
@@ -59,5 +64,6 @@ static inline void list_take(struct list *to, struct list *from)
 	     at_##pos = next_##pos, next_##pos = at_##pos->next)
 
 #define list_first(head, type, member) (list_empty(head) ? NULL : container_of((head)->next, type, member))
+#define list_last(head, type, member) (list_empty(head) ? NULL : container_of((head)->prev, type, member))
 
 #endif
