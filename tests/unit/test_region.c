@@ -295,7 +295,8 @@ static uint64_t runs_of(int pagemap, const char *ram, uint64_t pages, bool by_en
 	struct extent x;
 	int r;
 
-	pagemap_walk_init(&w, pagemap, (uintptr_t)ram, (uintptr_t)ram + pages * PAGE, by_entries);
+	pagemap_walk_init(&w, pagemap, (uintptr_t)ram, (uintptr_t)ram + pages * PAGE, true);
+	w.by_entries = by_entries;
 	while ((r = pagemap_walk_next(&w, &x)) > 0)
 		cr_assert_eq(extents_add(ret, x.start, x.end), 0);
 	cr_assert_eq(r, 0);

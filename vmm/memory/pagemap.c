@@ -21,12 +21,13 @@ struct scan_arg {
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_PRESENT (1ull << 63)
 
-void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, bool by_entries)
+void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, bool swapped)
 {
 	w->fd = fd;
 	w->at = start;
 	w->end = end;
-	w->by_entries = by_entries;
+	w->swapped = swapped;
+	w->by_entries = false;
 	w->count = w->next = 0;
 }
 
@@ -41,7 +42,7 @@ static int refill_by_scan(struct pagemap_walk *w)
 		.vec_len = PAGEMAP_RUNS,
 		.category_inverted = IS_FILE,
 		.category_mask = IS_FILE,
-		.category_anyof_mask = IS_PRESENT | IS_SWAPPED,
+		.category_anyof_mask = IS_PRESENT | (w->swapped ? IS_SWAPPED : 0),
 		.return_mask = IS_FILE,
 	};
 	int n = ioctl(w->fd, SCAN, &arg);
@@ -55,9 +56,9 @@ static int refill_by_scan(struct pagemap_walk *w)
 	return 0;
 }
 
-static bool is_private(uint64_t entry)
+static bool is_private(const struct pagemap_walk *w, uint64_t entry)
 {
-	return !(entry & ENTRY_FILE) && (entry & (ENTRY_PRESENT | ENTRY_SWAPPED));
+	return !(entry & ENTRY_FILE) && (entry & (ENTRY_PRESENT | (w->swapped ? ENTRY_SWAPPED : 0)));
 }
 
 static int refill_by_entries(struct pagemap_walk *w)
@@ -77,7 +78,7 @@ static int refill_by_entries(struct pagemap_walk *w)
 	for (size_t i = 0; i < pages && w->count < PAGEMAP_RUNS; i++, w->at += PAGE_BYTES) {
 		struct pagemap_run *last = w->count ? &w->runs[w->count - 1] : NULL;
 
-		if (!is_private(entries[i]))
+		if (!is_private(w, entries[i]))
 			continue;
 		if (last && last->end == w->at)
 			last->end += PAGE_BYTES;

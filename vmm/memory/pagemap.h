@@ -15,14 +15,15 @@ struct pagemap_run { /* the kernel's struct page_region (linux/fs.h since 6.7), 
 struct pagemap_walk {
 	int fd;
 	uint64_t at, end;
+	bool swapped;    /* pages in swap too */
 	bool by_entries; /* the kernel has no PAGEMAP_SCAN */
 	struct pagemap_run runs[PAGEMAP_RUNS];
 	size_t count, next;
 };
 
-/* Walks the addresses [start, end) of the process whose /proc/PID/pagemap is open as `fd`. `by_entries` does without PAGEMAP_SCAN even where the
- * kernel has it. */
-void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, bool by_entries);
+/* Walks the addresses [start, end) of the process whose /proc/PID/pagemap is open as `fd`. `swapped`: those in swap too; what a userfaultfd protected before it was
+ * ever touched looks like one. w->by_entries may be set then: it does without PAGEMAP_SCAN even where the kernel has it. */
+void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, bool swapped);
 
 /* The next run of such pages, by address; two of them may touch. Returns 1, 0 at the end, -ESRCH when the process is gone, another errno. */
 int pagemap_walk_next(struct pagemap_walk *w, struct extent *ret);

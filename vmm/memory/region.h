@@ -35,6 +35,8 @@ void region_finish(struct region *r);
 /* Bytes of physical memory the region itself holds: blocks of the memfd; 0 for REGION_FILE (its pages belong to the file). */
 uint64_t region_bytes(const struct region *r);
 
+struct memory_source;
+
 /* How a region looks while a process maps it. For REGION_SHARED the process isn't needed. A view borrows the region and may be used on a worker
  * while the loop goes on. */
 struct region_view {
@@ -42,6 +44,12 @@ struct region_view {
 	int mem;       /* /proc/PID/mem, REGION_FILE only, else -1 */
 	int pagemap;   /* /proc/PID/pagemap, likewise */
 	uint64_t base; /* where the process maps the region's first byte */
+	/* Borrowed, may be NULL. REGION_SHARED: where the pages come from that are not in the memfd yet; REGION_FILE: the file, as a source. Set by whoever
+	 * opened the view. */
+	struct memory_source *under;
+	pid_t writer; /* the process, where it maps the region at `base`, so that what is written goes the way of its own writes: no page is missed; or 0. Of
+		       * REGION_SHARED set, with `base`, by whoever opened the view */
+	bool guarded; /* likewise: a capture protects it, so that pages in swap can't be told from untouched ones when they are counted */
 };
 
 /* `pid` 0: nobody maps it (yet): reads see the file or memfd itself. The mapping is found by device and inode in /proc/PID/maps. Returns 0;
@@ -52,14 +60,17 @@ void region_view_finish(struct region_view *v);
 /* As pread(2), cut at the region's end, never short otherwise; never makes a page of a hole. Returns bytes or a negative errno. */
 ssize_t region_view_read(const struct region_view *v, void *buf, size_t n, uint64_t offset);
 
-/* As pwrite(2): writes what the guest sees at once. -EFBIG beyond the end. */
+/* As pwrite(2): writes what the guest sees at once. -EFBIG beyond the end. -ESRCH the process is gone. */
 ssize_t region_view_write(const struct region_view *v, const void *buf, size_t n, uint64_t offset);
 
 struct extents;
 
-/* Where there is data: the memfd's own; of a private region the file's and the process's copied pages together, by PAGEMAP_SCAN where the
+/* Where there is data: the memfd's own and that of the source under it; of a private region the file's and the process's copied pages together, by PAGEMAP_SCAN where the
  * kernel has it (6.7), else by the bits of /proc/PID/pagemap. `*ret` must be zeroed. */
 int region_view_extents(const struct region_view *v, struct extents *ret);
+
+/* The pages that the guest copied on write (REGION_FILE), none of REGION_SHARED. `*ret` must be zeroed. Returns 0 or a negative errno. */
+int region_view_own(const struct region_view *v, struct extents *ret);
 
 /* Bytes of the pages that the guest copied on write (REGION_FILE), 0 for REGION_SHARED. Returns a negative errno on failure. */
 int64_t region_view_private(const struct region_view *v);

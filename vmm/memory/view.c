@@ -4,8 +4,10 @@
  * of a hole in a file on tmpfs. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/uio.h>
 
 #include "vmm/memory/mapping.h"
+#include "vmm/memory/memory_source.h"
 #include "vmm/memory/pagemap.h"
 #include "vmm/memory/region.h"
 #include "vmm/memory/whole.h"
@@ -42,6 +44,7 @@ int region_view_open(struct region_view *ret, const struct region *r, pid_t pid,
 			return pagemap;
 		v.mem = steal_fd(&mem);
 		v.pagemap = steal_fd(&pagemap);
+		v.writer = pid;
 	}
 	*ret = v;
 	return 0;
@@ -74,9 +77,9 @@ static struct extent cut(const struct region_view *v, struct extent run, uint64_
 	return run;
 }
 
-static void walk_init(struct pagemap_walk *w, const struct region_view *v, uint64_t offset, uint64_t end)
+static void walk_init(struct pagemap_walk *w, const struct region_view *v, uint64_t offset, uint64_t end, bool swapped)
 {
-	pagemap_walk_init(w, v->pagemap, v->base + offset / PAGE_BYTES * PAGE_BYTES, v->base + end + -end % PAGE_BYTES, false);
+	pagemap_walk_init(w, v->pagemap, v->base + offset / PAGE_BYTES * PAGE_BYTES, v->base + end + -end % PAGE_BYTES, swapped);
 }
 
 static int read_mixed(const struct region_view *v, char *buf, uint64_t offset, uint64_t end)
@@ -86,7 +89,7 @@ static int read_mixed(const struct region_view *v, char *buf, uint64_t offset, u
 	uint64_t at = offset;
 	int more;
 
-	walk_init(&walk, v, offset, end);
+	walk_init(&walk, v, offset, end, true);
 	while (at < end) {
 		int r = 0;
 
@@ -115,10 +118,21 @@ ssize_t region_view_read(const struct region_view *v, void *buf, size_t n, uint6
 	if (n > size - offset)
 		n = size - offset;
 	if (v->mem < 0)
-		r = read_whole(v->region->fd, buf, n, offset);
+		r = memory_source_read_over(v->region->kind == REGION_SHARED ? v->under : NULL, v->region->fd, buf, n, offset);
 	else
 		r = read_mixed(v, buf, offset, offset + n);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+/* Not by /proc/PID/mem: that can't wait for a page, or for the right to write to it. */
+static ssize_t write_process(const struct region_view *v, const void *buf, size_t n, uint64_t offset)
+{
+	struct iovec from = { (void *)(uintptr_t)buf, n }, to = { (void *)(uintptr_t)(v->base + offset), n };
+	ssize_t k = process_vm_writev(v->writer, &from, 1, &to, 1, 0);
+
+	if (k < 0)
+		return errno == EFAULT ? -ESRCH : -errno;
+	return k;
 }
 
 ssize_t region_view_write(const struct region_view *v, const void *buf, size_t n, uint64_t offset)
@@ -132,24 +146,23 @@ ssize_t region_view_write(const struct region_view *v, const void *buf, size_t n
 		return -EFBIG;
 	if (n > size - offset)
 		n = size - offset;
-	if (v->mem < 0 && v->region->kind == REGION_FILE)
+	if (v->writer)
+		return write_process(v, buf, n, offset);
+	if (v->region->kind == REGION_FILE)
 		return -EROFS;
-	if (v->mem < 0)
-		k = pwrite(v->region->fd, buf, n, (off_t)offset);
-	else
-		k = pwrite(v->mem, buf, n, (off_t)(v->base + offset));
-	if (k == 0)
-		return -ESRCH;
+	k = pwrite(v->region->fd, buf, n, (off_t)offset);
 	return k < 0 ? -errno : k;
 }
 
-static int private_extents(const struct region_view *v, struct extents *ret)
+int region_view_own(const struct region_view *v, struct extents *ret)
 {
 	struct pagemap_walk walk;
 	struct extent run;
 	int r;
 
-	walk_init(&walk, v, 0, v->region->size);
+	if (v->mem < 0)
+		return 0;
+	walk_init(&walk, v, 0, v->region->size, !v->guarded);
 	while ((r = pagemap_walk_next(&walk, &run)) > 0) {
 		r = extents_add(ret, run.start - v->base, run.end - v->base);
 		if (r < 0)
@@ -160,21 +173,20 @@ static int private_extents(const struct region_view *v, struct extents *ret)
 
 int region_view_extents(const struct region_view *v, struct extents *ret)
 {
-	AUTO_EXTENTS struct extents file = { 0 }, own = { 0 };
-	int r;
+	AUTO_EXTENTS struct extents file = { 0 }, over = { 0 };
+	int r = extents_scan(&file, v->region->fd, v->region->size);
 
-	if (v->mem < 0)
-		return extents_scan(ret, v->region->fd, v->region->size);
-	r = extents_scan(&file, v->region->fd, v->region->size);
-	if (r == 0)
-		r = private_extents(v, &own);
-	return r < 0 ? r : extents_union(ret, &file, &own);
+	if (r == 0 && v->mem >= 0)
+		r = region_view_own(v, &over);
+	else if (r == 0 && v->under)
+		r = memory_source_extents(v->under, &over);
+	return r < 0 ? r : extents_union(ret, &file, &over);
 }
 
 int64_t region_view_private(const struct region_view *v)
 {
 	AUTO_EXTENTS struct extents own = { 0 };
-	int r = v->mem < 0 ? 0 : private_extents(v, &own);
+	int r = region_view_own(v, &own);
 
 	return r < 0 ? r : (int64_t)extents_bytes(&own);
 }
