@@ -10,6 +10,9 @@
 #include "fs/file.h"
 #include "fs/files.h"
 #include "vmm/memory/extents.h"
+#include "vmm/memory/memory_source.h"
+#include "vmm/snapshot.h"
+#include "vmm/working_set.h"
 
 #define CHUNK (1u << 20)
 
@@ -41,12 +44,25 @@ static ssize_t read_whole(int fd, char *buf, size_t size, off_t offset)
 	return (ssize_t)got;
 }
 
+static ssize_t read_source(struct memory_source *source, char *buf, size_t size, off_t offset)
+{
+	size_t n = (uint64_t)offset >= source->size ? 0 : size;
+	int r;
+
+	if (n > source->size - (uint64_t)offset)
+		n = source->size - (uint64_t)offset;
+	r = memory_source_read(source, buf, n, (uint64_t)offset);
+	return r < 0 ? r : (ssize_t)n;
+}
+
 static void transfer_run(struct job *job)
 {
 	struct transfer *t = container_of(job, struct transfer, job);
 	struct file *f = t->file;
 
-	if (f->region.kind == REGION_NONE)
+	if (f->region.kind == REGION_NONE && f->source)
+		t->done = read_source(f->source, t->data, t->size, t->offset);
+	else if (f->region.kind == REGION_NONE)
 		t->done = read_whole(f->fd, t->data, t->size, t->offset);
 	else if (t->write)
 		t->done = region_view_write(&f->view, t->data, t->size, (uint64_t)t->offset);
@@ -86,7 +102,7 @@ static void transfer(struct file *f, fuse_req_t req, const char *data, size_t si
 
 static void bytes_read(struct file *f, fuse_req_t req, size_t size, off_t offset)
 {
-	if (f->fd < 0 && f->region.kind == REGION_NONE)
+	if (f->fd < 0 && !f->source && f->region.kind == REGION_NONE)
 		fuse_reply_buf(req, NULL, 0);
 	else
 		transfer(f, req, NULL, size, offset);
@@ -128,17 +144,28 @@ static int mem_open(struct file *f)
 	f->region = fork->ram;
 	f->region.fd = r;
 	r = region_view_open(&f->view, &f->region, fork->vm->process.pid, &why);
-	if (r < 0)
+	if (r < 0) {
 		region_finish(&f->region);
-	return r;
+		return r;
+	}
+	if (fork->paging && paging_is_lazy(fork->paging))
+		f->view.under = f->source = memory_source_ref(fork->origin->memory);
+	f->view.guarded = fork->capture;
+	if (fork->vm->memory.at) {
+		f->view.base = fork->vm->memory.at;
+		f->view.writer = fork->vm->process.pid;
+	}
+	return 0;
 }
 
-static void mem_close(struct file *f)
+void mem_close(struct file *f)
 {
 	if (f->region.kind == REGION_NONE)
 		return;
 	region_view_finish(&f->view);
 	region_finish(&f->region);
+	memory_source_unref(f->source);
+	f->source = NULL;
 }
 
 static void mem_write(struct file *f, fuse_req_t req, const char *data, size_t size, off_t offset)
@@ -170,7 +197,7 @@ static off_t mem_seek(struct file *f, off_t offset, int whence)
 
 	if (f->region.kind == REGION_NONE)
 		return -ENXIO;
-	if (f->region.kind == REGION_SHARED) {
+	if (f->region.kind == REGION_SHARED && !f->view.under) {
 		off_t at = lseek(f->region.fd, offset, whence);
 
 		return at < 0 ? -errno : at;
@@ -198,22 +225,63 @@ static void member_stat(const struct node *n, struct stat *st)
 	st->st_blocks = own.st_blocks;
 }
 
+/* The memory of a snapshot is not always what its file has: pages are still to be captured, or are another memory's. */
 static int member_open(struct file *f)
 {
-	f->fd = f->node->shot->dir < 0 ? -ENOENT : shot_open(f->node->shot, f->node->row->name);
+	struct shot *s = f->node->shot;
+	const char *name = f->node->row->name;
+
+	if (s->snapshot && !strcmp(name, "memory.bin") && (s->snapshot->delta || atomic_load(&s->snapshot->pending))) {
+		f->source = memory_source_ref(s->snapshot->memory);
+		return 0;
+	}
+	f->fd = s->dir < 0 ? -ENOENT : shot_open(s, name);
+	if (f->fd == -ENOENT && !strcmp(name, WORKING_SET_FILE))
+		return 0; /* nothing is known yet */
 	return f->fd < 0 ? f->fd : 0;
+}
+
+static void member_close(struct file *f)
+{
+	memory_source_unref(f->source);
+	f->source = NULL;
+}
+
+/* What can be seen of a memory at this offset, as lseek(2) wants it. */
+static off_t seek_source(struct memory_source *source, off_t offset, int whence)
+{
+	uint64_t at = (uint64_t)offset, end;
+
+	while (at < source->size) {
+		int data = memory_source_data(source, at, &end);
+
+		if (data < 0)
+			return data;
+		if (!data == (whence == SEEK_HOLE))
+			return (off_t)at;
+		at = end;
+	}
+	if ((uint64_t)offset >= source->size)
+		return -ENXIO;
+	return whence == SEEK_HOLE ? (off_t)source->size : -ENXIO;
 }
 
 static off_t member_seek(struct file *f, off_t offset, int whence)
 {
-	off_t at = lseek(f->fd, offset, whence);
+	off_t at;
 
+	if (f->source)
+		return seek_source(f->source, offset, whence);
+	if (f->fd < 0)
+		return -ENXIO;
+	at = lseek(f->fd, offset, whence);
 	return at < 0 ? -errno : at;
 }
 
 const struct kind member_kind = {
 	.stat = member_stat,
 	.open = member_open,
+	.close = member_close,
 	.read = bytes_read,
 	.seek = member_seek,
 };

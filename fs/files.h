@@ -14,6 +14,9 @@ extern const struct kind console_kind, log_kind, events_kind; /* records that gr
 extern const struct kind mem_kind;     /* guest RAM */
 extern const struct kind member_kind;  /* a file of a snapshot */
 
+/* mem's, for files that look at the same. */
+void mem_close(struct file *f);
+
 /* Commands of the table. */
 void command_none(struct file *f, fuse_req_t req, const struct command *c, size_t size);
 void command_config(struct file *f, fuse_req_t req, const struct command *c, size_t size);

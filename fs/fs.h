@@ -116,6 +116,7 @@ struct file {
 	int fd;          /* of files that are bytes */
 	struct region region;
 	struct region_view view;
+	struct memory_source *source; /* of a snapshot's memory, or what is under the region; a reference */
 	struct listener grown, changed;
 	enum fork_state state; /* the last one that was read or told */
 	struct waiting_op *op; /* the restore whose ids this conversation is to tell */

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fs/files.h"
+#include "vmm/capture.h"
 
 void render_nothing(const struct node *n, uid_t reader, struct text *t)
 {
@@ -98,6 +99,7 @@ static uint64_t private_bytes(const struct fork *f)
 	int64_t bytes = -1;
 
 	if (f->ram.kind == REGION_FILE && region_view_open(&view, &f->ram, f->vm->process.pid, NULL) == 0) {
+		view.guarded = f->capture;
 		bytes = region_view_private(&view);
 		region_view_finish(&view);
 	}
@@ -106,12 +108,36 @@ static uint64_t private_bytes(const struct fork *f)
 
 static void print_memory(const struct fork *f, struct text *t)
 {
+	uint64_t own;
+
 	print_kb(t, "MemTotal", f->ram.size);
 	if (f->ram.kind == REGION_SHARED) {
 		print_kb(t, "MemFilled", fork_memory(f));
 		return;
 	}
-	print_kb(t, "MemPrivate", private_bytes(f));
+	own = private_bytes(f);
+	print_kb(t, "MemPrivate", own);
+	print_kb(t, "MemDirty", own);
+}
+
+/* How the guest's pages come to be there, and whether a snapshot of it is live. */
+static void print_paging(const struct fork *f, struct text *t)
+{
+	static const char *const names[] = { [FILL_EAGER] = "eager", [FILL_ONDEMAND] = "ondemand", [FILL_BACKGROUND] = "background" };
+	struct pager_stats stats;
+
+	if (f->ram.kind == REGION_SHARED && f->origin)
+		text_printf(t, "Fill:\t%s\n", f->paging && paging_is_lazy(f->paging) ? names[f->origin->fill] : names[FILL_EAGER]);
+	if (f->paging && paging_is_lazy(f->paging)) {
+		paging_stats(f->paging, &stats);
+		text_printf(t, "Faults:\t%12llu\n", (unsigned long long)stats.faults);
+	}
+	if (f->not_live[0])
+		text_printf(t, "Snapshots:\tstop-and-copy: %s\n", f->not_live);
+	else if (f->vm->memory.uffd < 0)
+		text_printf(t, "Snapshots:\tstop-and-copy: the VMM has no userfaultfd\n");
+	else
+		text_puts(t, "Snapshots:\tlive\n");
 }
 
 static void print_vm(const struct fork *f, struct text *t)
@@ -128,6 +154,7 @@ static void print_vm(const struct fork *f, struct text *t)
 		text_printf(t, "Memfd:\tforkfs:%s\n", f->ram_name);
 	text_printf(t, "Uid:\t%10u\n", f->vm_uid ?: geteuid());
 	print_memory(f, t);
+	print_paging(f, t);
 }
 
 void render_status(const struct node *n, uid_t reader, struct text *t)

@@ -52,6 +52,7 @@ const struct row table[] = {
 	{ "memory.bin", PLACE_SHOT, .mode = FILE_(0400), .kind = &member_kind, .help = "guest RAM, sparse" },
 	{ "vmstate", PLACE_SHOT, .mode = FILE_(0400), .kind = &member_kind, .help = "device state, as the VMM wrote it" },
 	{ "snapshot.json", PLACE_SHOT, .mode = FILE_(0400), .kind = &member_kind, .help = "the recipe" },
+	{ "workingset", PLACE_SHOT, .mode = FILE_(0400), .kind = &member_kind, .help = "the pages that its children asked for, once that is known" },
 	{ "state", PLACE_SHOT, .mode = FILE_(0400), .kind = &text_kind, .render = render_shot_state, .help = "writing|complete|failed" },
 };
 

@@ -111,7 +111,7 @@ daemon_gone() { ! kill -0 "$DAEMON" 2>/dev/null; }
 # POOL says how many.
 start() {
 	mkdir -p "$F"
-	"$FORKFS_BUILD/fs/forkfs" -f -o "state=$S,vmm=${VMM:-null},uids=$UIDS,pool=${POOL:-0}" "$@" "$F" >>"$LOG" 2>&1 </dev/null &
+	"$FORKFS_BUILD/fs/forkfs" -f -o "state=$S,vmm=${VMM:-null},uids=$UIDS,pool=${POOL:-0},pool_loaded=${LOADED:-0}" "$@" "$F" >>"$LOG" 2>&1 </dev/null &
 	DAEMON=$!
 	until_true 30 eval 'test -e "$F/help" || daemon_gone'
 	mounted || { bad "no mount: $(tail -n 5 "$LOG")"; kill "$DAEMON" 2>/dev/null; DAEMON=; exit 1; }

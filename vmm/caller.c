@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "vmm/base/io.h"
 #include "vmm/base/text.h"
 
 /* The value behind "Key:" of a /proc/PID/status, or NULL. */
@@ -116,13 +117,13 @@ int caller_create(struct caller **ret, pid_t tid, uid_t uid, gid_t gid, struct f
 
 struct caller *caller_ref(struct caller *c)
 {
-	c->refs++;
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
 	return c;
 }
 
 void caller_unref(struct caller *c)
 {
-	if (!c || --c->refs)
+	if (!c || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	close_fd(&c->root);
 	free(c->groups);
@@ -259,4 +260,29 @@ int caller_may_read(const struct caller *c, int dir, const char *name)
 	if (r < 0)
 		return r;
 	return faccessat(dir, name, R_OK, AT_EACCESS) ? -errno : 0;
+}
+
+static int write_beside(int dir, const char *name, const void *data, size_t n)
+{
+	AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : write_all(fd, data, n);
+
+	return r == 0 && fchmod(fd, 0644) ? -errno : r;
+}
+
+int caller_replace(const struct caller *c, int dir, const char *name, const void *data, size_t n)
+{
+	AS_CALLER struct mask m = { 0 };
+	char beside[80];
+	int r = mask(&m, c);
+
+	if (r < 0)
+		return r;
+	snprintf(beside, sizeof beside, ".%.40s.%d.%d", name, (int)getpid(), (int)gettid());
+	r = write_beside(dir, beside, data, n);
+	if (r == 0 && renameat(dir, beside, dir, name))
+		r = -errno;
+	if (r < 0 && r != -EEXIST)
+		unlinkat(dir, beside, 0);
+	return r;
 }

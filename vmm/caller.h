@@ -5,13 +5,15 @@
 #ifndef FORKFS_CALLER_H
 #define FORKFS_CALLER_H
 
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "vmm/base/failure.h"
 
 struct caller {
-	unsigned int refs;
+	atomic_uint refs;
 	uid_t uid;
 	gid_t gid;
 	int group_count;
@@ -22,6 +24,7 @@ struct caller {
 /* Reads the identity of thread `tid`, which waits for us in the kernel, and compares it with the uid and gid that the kernel named. Returns 0;
  * -EACCES the thread is outside our pid namespace (tid 0), has ended, or is no longer who it was; -ENOMEM. Loop only; never waits. */
 int caller_create(struct caller **ret, pid_t tid, uid_t uid, gid_t gid, struct failure *why);
+/* Any thread. */
 struct caller *caller_ref(struct caller *c);
 void caller_unref(struct caller *c);
 
@@ -38,5 +41,9 @@ int caller_read(const struct caller *c, int path_fd, const char *name, struct fa
 
 /* Whether the caller may read the file `name` in the directory `dir`: 0 or a negative errno. */
 int caller_may_read(const struct caller *c, int dir, const char *name);
+
+/* Puts `n` bytes into the file `name` of the directory `dir`, in the place of what was there, all or nothing (a file of another name, then rename). Mode 0644, whatever the
+ * daemon's umask. Returns 0 or a negative errno. */
+int caller_replace(const struct caller *c, int dir, const char *name, const void *data, size_t n);
 
 #endif

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One child of a launch: its records and memory, its VMM out of the pool or a new one, its end. */
+ * One child of a launch: its records and memory, its VMM out of the pool or a new one, its guest, its end. */
 #include <stdio.h>
 #include <string.h>
 
 #include "vmm/base/log.h"
 #include "vmm/launch_private.h"
-#include "vmm/memory/copy.h"
 
 void child_finish(struct child *c)
 {
+	loading_finish(&c->loading);
 	region_finish(&c->ram);
-	region_finish(&c->over);
 	close_fd(&c->console);
 	close_fd(&c->log);
-	close_fd(&c->vmstate);
 	fork_unref(c->fork);
 }
 
@@ -33,8 +31,10 @@ void child_end(struct child *c)
 	case PREPARING:
 		atomic_store(&c->job.cancelled, true);
 		break;
-	case STARTING:
 	case LOADING:
+		loading_abort(&c->loading);
+		__attribute__((fallthrough));
+	case STARTING:
 	case LOADED:
 	case RESUMING:
 	case RUNNING:
@@ -49,64 +49,91 @@ void child_end(struct child *c)
 	}
 }
 
-void child_load(struct child *c)
+void child_gone(struct child *c)
 {
-	struct vm_load load = { c->over.kind == REGION_NONE ? NULL : &c->over, c->vmstate };
+	loading_finish(&c->loading);
+	fork_release_vm(c->fork);
+	child_ended(c);
+}
+
+/* The fork takes over the guest's memory. */
+static void take_guest(struct child *c, struct region *ram, struct paging *paging)
+{
 	struct fork *f = c->fork;
 
+	f->ram = *ram;
+	*ram = (struct region){ .fd = -1 };
+	f->paging = paging;
+	if (paging)
+		paging_watch(paging, fork_memory_broke, f);
+}
+
+static void on_asks(struct loading *l)
+{
+	fork_deadline_start(container_of(l, struct child, loading)->fork);
+}
+
+static void on_broke(struct loading *l, const struct failure *why)
+{
+	struct child *c = container_of(l, struct child, loading);
+	struct launch *launch = c->launch;
+
+	launch_fail(launch, c, why);
+	launch_check(launch);
+}
+
+static void on_done(struct loading *l, const struct failure *why)
+{
+	struct child *c = container_of(l, struct child, loading);
+	struct launch *launch = c->launch;
+
+	if (c->step == ENDING && c->vm_gone) {
+		child_gone(c);
+	} else if (c->step != ENDING && why) {
+		launch_fail(launch, c, why);
+	} else if (c->step != ENDING) {
+		take_guest(c, &l->ram, l->paging);
+		l->paging = NULL;
+		child_loaded(c);
+	}
+	launch_check(launch);
+}
+
+void child_load(struct child *c)
+{
 	c->step = LOADING;
-	fork_deadline_start(f);
-	f->driver->load(f->vm, &load);
-}
-
-static int open_records(struct child *c)
-{
-	c->console = fork_dir_record(c->dir, "console.txt", c->vm_uid, &c->why);
-	if (c->console < 0)
-		return c->console;
-	c->log = fork_dir_record(c->dir, "log.txt", 0, &c->why);
-	return c->log < 0 ? c->log : 0;
-}
-
-/* What the pool's VMM brings along becomes the fork's. */
-static int move_records(struct child *c)
-{
-	static const char *const names[] = { "qmp", "console", "console.txt", "log.txt" };
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (renameat(c->idle->dir, names[i], c->dir, names[i]) && errno != ENOENT)
-			return fail_errno(&c->why, errno, "the waiting VMM's %s", names[i]);
-	return 0;
-}
-
-static int own_memory(struct child *c)
-{
-	int r = c->idle ? move_records(c) : open_records(c);
-
-	if (r < 0 || c->idle)
-		return r;
-	return region_create_shared(&c->ram, c->name, c->launch->source.recipe.ram_size, &c->why);
-}
-
-static int guest_memory(struct child *c)
-{
-	const struct source *s = &c->launch->source;
-
-	if (s->region == REGION_FILE)
-		return region_create_file(&c->over, s->template ? template_fd(s->template) : s->snapshot->memory, s->recipe.ram_size, &c->why);
-	return memory_fill(c->idle ? c->idle->ram.fd : c->ram.fd, s->snapshot->memory, s->recipe.ram_size, &c->job.cancelled, NULL, &c->why);
+	if (!c->taken)
+		c->taken = now_us();
+	c->loading.jobs = c->fork->all->jobs;
+	c->loading.vm = c->fork->vm;
+	c->loading.origin = c->fork->origin;
+	c->loading.own = &c->ram;
+	c->loading.asks = on_asks;
+	c->loading.broke = on_broke;
+	c->loading.done = on_done;
+	loading_begin(&c->loading);
 }
 
 static void prepare_run(struct job *job)
 {
 	struct child *c = container_of(job, struct child, job);
-	const struct source *s = &c->launch->source;
 
-	if (own_memory(c) < 0 || s->boot || guest_memory(c) < 0)
-		return;
-	c->vmstate = snapshot_vmstate(s->snapshot);
-	if (c->vmstate < 0)
-		fail_errno(&c->why, -c->vmstate, "vmstate");
+	c->console = fork_dir_record(c->dir, "console.txt", c->vm_uid, &c->why);
+	if (c->console >= 0)
+		c->log = fork_dir_record(c->dir, "log.txt", 0, &c->why);
+	if (c->log >= 0)
+		region_create_shared(&c->ram, c->name, c->launch->source.recipe.ram_size, &c->why);
+}
+
+/* What the pool's VMM brings along becomes the fork's. */
+static int move_records(const struct idle *i, int dir, struct failure *why)
+{
+	static const char *const names[] = { "qmp", "console", "console.txt", "log.txt" };
+
+	for (size_t n = 0; n < ARRAY_LEN(names); n++)
+		if (renameat(i->dir, names[n], dir, names[n]) && errno != ENOENT)
+			return fail_errno(why, errno, "the waiting VMM's %s", names[n]);
+	return 0;
 }
 
 static struct vm_spec make_spec(struct child *c)
@@ -134,121 +161,105 @@ static struct vm_spec make_spec(struct child *c)
 	};
 }
 
-static int watch_records(struct child *c, struct failure *why)
+static int watch_records(struct fork *f, int *console, int *log, struct failure *why)
 {
-	struct fork *f = c->fork;
-	int r = record_open(&f->console, f->all->event, c->idle ? steal_fd(&c->idle->console) : steal_fd(&c->console));
+	int r = record_open(&f->console, f->all->event, steal_fd(console));
 
 	if (r == 0)
-		r = record_open(&f->log, f->all->event, c->idle ? steal_fd(&c->idle->log) : steal_fd(&c->log));
+		r = record_open(&f->log, f->all->event, steal_fd(log));
 	return r < 0 ? fail_errno(why, -r, "its console or log can't be watched") : 0;
 }
 
-void child_take_memory(struct child *c)
-{
-	const struct source *s = &c->launch->source;
-	struct fork *f = c->fork;
-	struct region *own = c->idle ? &c->idle->ram : &c->ram;
-
-	snprintf(f->ram_name, sizeof f->ram_name, "%s", c->idle ? c->idle->name : c->name);
-	snprintf(f->backend, sizeof f->backend, "%s", s->backend);
-	f->template = s->template ? template_ref(s->template) : NULL;
-	if (c->over.kind == REGION_NONE) {
-		f->ram = *own;
-		*own = (struct region){ .fd = -1 };
-	} else if (region_create_file(&f->ram, c->over.fd, c->over.size, NULL) < 0) {
-		log_warn("fork %s: its memory can't be looked at: no descriptor is left", f->id);
-	}
-}
-
-/* The fork takes over what the worker made. */
-static int hand_over(struct child *c, struct failure *why)
+/* The fork becomes what the launch makes of it. */
+static void describe(struct child *c)
 {
 	struct source *s = &c->launch->source;
 	struct fork *f = c->fork;
-	int r = watch_records(c, why);
 
-	if (r < 0)
-		return r;
 	f->vm_uid = c->vm_uid;
 	f->driver = s->driver;
 	f->recipe = s->recipe;
 	f->from_boot = s->boot;
+	f->origin = s->origin ? origin_ref(s->origin) : NULL;
+	snprintf(f->backend, sizeof f->backend, "%s", s->backend);
 	snprintf(f->snapshot, sizeof f->snapshot, "%s", s->boot ? "" : s->path);
-	return 0;
+}
+
+/* A failure that leaves no process to wait for. */
+static void child_fail(struct child *c, const struct failure *why)
+{
+	struct launch *l = c->launch;
+
+	fork_release_vm(c->fork);
+	child_ended(c);
+	launch_fail(l, c, why);
 }
 
 /* The pool's VMM answers to the fork from now on. */
-static void child_adopt(struct child *c)
+static void adopt(struct child *c, struct idle *i)
 {
 	struct fork *f = c->fork;
+	bool loaded = i->origin;
 
-	child_take_memory(c);
-	f->vm = c->idle->vm;
+	c->taken = now_us();
+	snprintf(f->ram_name, sizeof f->ram_name, "%s", i->name);
+	f->vm = i->vm;
 	f->vm->watcher = &fork_watcher;
 	f->vm->data = f;
-	pool_release(c->idle);
-	c->idle = NULL;
-	child_load(c);
+	c->launch->active++;
+	if (loaded) {
+		take_guest(c, &i->ram, i->paging);
+		i->paging = NULL;
+	} else {
+		c->ram = i->ram;
+		i->ram = (struct region){ .fd = -1 };
+	}
+	pool_release(i);
+	if (loaded)
+		child_loaded(c);
+	else
+		child_load(c);
 }
 
-static int child_spawn(struct child *c, struct failure *why)
+/* Nothing in this waits: it isn't worth a worker's while. */
+static void child_take(struct child *c, struct idle *i)
 {
 	struct fork *f = c->fork;
-	struct vm_spec spec = make_spec(c);
-	int r = f->driver->start(&f->vm, &spec, &fork_watcher, f, why);
+	struct failure why;
+	int r = move_records(i, f->dir, &why);
 
-	if (r < 0)
-		return r;
-	c->step = STARTING;
-	fork_deadline_start(f);
-	return 0;
+	c->vm_uid = i->uid;
+	describe(c);
+	if (r == 0)
+		r = watch_records(f, &i->console, &i->log, &why);
+	if (r == 0) {
+		adopt(c, i);
+		return;
+	}
+	pool_discard(i);
+	child_fail(c, &why);
 }
 
 static void child_start(struct child *c)
 {
-	struct launch *l = c->launch;
+	struct fork *f = c->fork;
+	struct vm_spec spec;
 	struct failure why;
-	int r = hand_over(c, &why);
+	int r;
 
-	l->active++;
-	if (r == 0 && c->idle) {
-		child_adopt(c);
+	describe(c);
+	snprintf(f->ram_name, sizeof f->ram_name, "%s", c->name);
+	r = watch_records(f, &c->console, &c->log, &why);
+	spec = make_spec(c);
+	if (r == 0)
+		r = f->driver->start(&f->vm, &spec, &fork_watcher, f, &why);
+	if (r < 0) {
+		child_fail(c, &why);
 		return;
 	}
-	if (r == 0)
-		r = child_spawn(c, &why);
-	if (r == 0)
-		return;
-	l->active--;
-	fork_release_vm(c->fork);
-	child_ended(c); /* it has no process to wait for */
-	launch_fail(l, c, &why);
-}
-
-static void prepare_finish(struct child *c)
-{
-	struct launch *l = c->launch;
-	bool dead = c->idle && c->idle->dead;
-
-	l->active--;
-	if (c->idle && (dead || l->failing || c->why.code)) {
-		pool_discard(c->idle);
-		c->idle = NULL;
-	}
-	if (l->failing) {
-		child_ended(c);
-	} else if (c->why.code) {
-		child_ended(c);
-		launch_fail(l, c, &c->why);
-	} else if (dead) {
-		c->no_pool = true;
-		region_finish(&c->over);
-		close_fd(&c->vmstate);
-		child_prepare(c);
-	} else {
-		child_start(c);
-	}
+	c->step = STARTING;
+	c->launch->active++;
+	fork_deadline_start(f);
 }
 
 static void prepare_done(struct job *job)
@@ -256,30 +267,47 @@ static void prepare_done(struct job *job)
 	struct child *c = container_of(job, struct child, job);
 	struct launch *l = c->launch;
 
-	prepare_finish(c);
+	l->active--;
+	if (l->failing || c->why.code) {
+		child_ended(c);
+		if (c->why.code)
+			launch_fail(l, c, &c->why);
+	} else {
+		child_start(c);
+	}
 	launch_check(l);
+}
+
+static struct idle *find_waiting(struct child *c)
+{
+	const struct source *s = &c->launch->source;
+	struct pool *pool = c->fork->all->pool;
+
+	return s->boot ? NULL : pool_take(pool, s->origin);
 }
 
 void child_prepare(struct child *c)
 {
-	const struct source *s = &c->launch->source;
 	struct fork *f = c->fork;
+	struct idle *i = find_waiting(c);
 
+	if (i) {
+		child_take(c, i);
+		return;
+	}
 	c->step = PREPARING;
 	c->launch->active++;
 	c->dir = f->dir;
 	memcpy(c->name, f->id, sizeof c->name);
-	if (!s->boot && !c->no_pool)
-		c->idle = pool_take(f->all->pool, s->driver, s->facts.binary, &s->recipe);
-	c->vm_uid = c->idle ? c->idle->uid : f->all->root ? fork_take_uid(f->all) : 0;
+	c->vm_uid = f->all->root ? fork_take_uid(f->all) : 0;
 	f->vm_uid = c->vm_uid; /* taken from here on */
-	if (c->idle && s->region == REGION_FILE) { /* nothing to copy: not worth a worker's while */
-		prepare_run(&c->job);
-		prepare_finish(c);
-		return;
-	}
 	c->job.run = prepare_run;
 	c->job.done = prepare_done;
 	jobs_submit(f->all->jobs, &c->job);
 }
 
+void child_booted(struct child *c)
+{
+	take_guest(c, &c->ram, NULL);
+	child_loaded(c);
+}

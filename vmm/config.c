@@ -24,24 +24,9 @@ CHOICE(vmm, "auto", "firecracker", "qemu", "null")
 CHOICE(machine, "microvm", "pc")
 CHOICE(accel, "auto", "kvm", "tcg")
 CHOICE(flag, "0", "1")
-
-static int check_backend(const char *value, struct failure *why)
-{
-	static const char *const words[] = { "memfd-shared", "memfd-private", "file", NULL };
-
-	if (!strcmp(value, "userfault"))
-		return fail(why, EOPNOTSUPP, "%s can't be had in this version: memfd-shared, memfd-private and file can", value);
-	return one_of(value, words, why);
-}
-
-static int check_fill(const char *value, struct failure *why)
-{
-	static const char *const words[] = { "auto", "eager", NULL };
-
-	if (!strcmp(value, "ondemand") || !strcmp(value, "background"))
-		return fail(why, EOPNOTSUPP, "%s can't be had in this version: auto and eager can", value);
-	return one_of(value, words, why);
-}
+CHOICE(backend, "memfd-shared", "memfd-private", "file", "userfault")
+CHOICE(fill, "auto", "ondemand", "background", "eager")
+CHOICE(working_set, "off", "record", "use")
 
 static int number(const char *value, uint64_t min, uint64_t max, struct failure *why)
 {
@@ -104,8 +89,9 @@ static int check_program(const char *value, struct failure *why)
 const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_VMM] = { "vmm", "auto", "who runs the guest: auto, firecracker, qemu, null", check_vmm },
 	[CONFIG_MACHINE] = { "machine", "microvm", "QEMU's machine for a boot: microvm, pc", check_machine },
-	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, memfd-private, file", check_backend },
-	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, eager", check_fill },
+	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, memfd-private, file, userfault", check_backend },
+	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, ondemand, background, eager", check_fill },
+	[CONFIG_WORKING_SET] = { "working_set", "use", "pages placed before they are asked for: off, record (learn them), use (learn them once)", check_working_set },
 	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
 	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
 	[CONFIG_CONSOLE_MAX] = { "console_max", "1048576", "bytes of the console's record that are kept", check_console_max },
@@ -117,7 +103,8 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
 	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH", check_program },
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
-	[CONFIG_POOL] = { "pool", "0", "how many VMMs wait for a guest, 0: none", check_pool },
+	[CONFIG_POOL] = { "pool", "10", "how many VMMs wait for a guest, 0: none", check_pool },
+	[CONFIG_POOL_LOADED] = { "pool_loaded", "2", "how many of them are given the guest of a snapshot that is in demand, 0: none", check_pool },
 	[CONFIG_TEMPLATES_MAX] = { "templates_max", "4096", "MiB of templates that are kept though nobody uses them", check_memory_max },
 };
 

@@ -47,17 +47,11 @@ struct vm_spec {
 	const char *args;             /* kernel command line, never NULL */
 };
 
-/* What a waiting VMM is to load; borrowed until the answer to load(). */
-struct vm_load {
-	const struct region *ram; /* REGION_FILE: map this over its own memory, private; NULL: its own is what it needs */
-	int vmstate;              /* the device state; its offset may be moved */
-};
-
 struct vm;
 
 /* Whoever owns the vm is told here, on the loop, never from inside a call of the driver's. */
 struct vm_watcher {
-	/* The one request under way (start, load, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
+	/* The one request under way (start, map, load, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
 	 * (vm->process.pid is 0) nothing more is told: destroy it. */
 	void (*answered)(struct vm *vm, const struct failure *why, void *data);
 	/* The process has ended and is reaped. A request under way has been answered before. Nothing is told after this. */
@@ -68,12 +62,21 @@ struct vm_watcher {
 	void (*turned)(struct vm *vm, bool running, void *data);
 };
 
+/* How the VMM maps its guest's RAM. */
+struct vm_memory {
+	uint64_t at;       /* address of the first byte in its address space, 0 unknown */
+	int uffd;          /* a userfaultfd for that address space, nothing registered; -1 none */
+	uint64_t features; /* what it was opened with, UFFD_FEATURE_ bits */
+	int error;         /* why there is none, a negative errno */
+};
+
 /* The base of every driver's own struct, its first member. */
 struct vm {
 	const struct driver *driver;
 	struct process process;
 	const struct vm_watcher *watcher;
 	void *data;
+	struct vm_memory memory; /* known when the start is answered */
 };
 
 struct driver {
@@ -93,8 +96,11 @@ struct driver {
 	 * errno at once: then nothing was made. */
 	int (*start)(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why);
 
-	/* Gives a VMM that waits its guest: answered() comes when it is loaded and stopped. It is never asked twice. */
-	void (*load)(struct vm *vm, const struct vm_load *load);
+	/* Gives a VMM that waits its guest's memory: REGION_FILE is mapped over its own, private; NULL: its own is what the guest needs. It is never asked twice. */
+	void (*map)(struct vm *vm, const struct region *ram);
+
+	/* Loads the device state of that guest (borrowed until answered; its offset may be moved): answered() comes when it is loaded and stopped. */
+	void (*load)(struct vm *vm, int vmstate);
 
 	/* Requests, one at a time; answered() follows. pause of a stopped guest and resume of a running one succeed. */
 	void (*resume)(struct vm *vm);

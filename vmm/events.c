@@ -53,6 +53,19 @@ static void add_string(cJSON *json, const char *key, const char *value)
 		cJSON_AddStringToObject(json, key, value);
 }
 
+static void add_ms(cJSON *json, const char *name, double ms)
+{
+	cJSON_AddNumberToObject(json, name, round(ms * 1000) / 1000);
+}
+
+static void add_steps(cJSON *json, const struct event_step *steps)
+{
+	cJSON *object = steps ? cJSON_AddObjectToObject(json, "steps_ms") : NULL;
+
+	for (; object && steps->name; steps++)
+		add_ms(object, steps->name, steps->ms);
+}
+
 static char *print(const struct event_facts *facts)
 {
 	cJSON *json = cJSON_CreateObject();
@@ -68,7 +81,10 @@ static char *print(const struct event_facts *facts)
 	add_string(json, "errno", facts->code ? strerrorname_np(facts->code) : NULL);
 	add_string(json, "error", facts->error);
 	if (facts->has_ms)
-		cJSON_AddNumberToObject(json, "ms", round(facts->ms * 1000) / 1000);
+		add_ms(json, "ms", facts->ms);
+	if (facts->stop_ms > 0)
+		add_ms(json, "stop_ms", facts->stop_ms);
+	add_steps(json, facts->steps);
 	line = cJSON_PrintUnformatted(json);
 	cJSON_Delete(json);
 	return line;

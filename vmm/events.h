@@ -36,6 +36,11 @@ struct events_cursor {
 void events_init(struct events *e);
 void events_finish(struct events *e);
 
+struct event_step {
+	const char *name;
+	double ms;
+};
+
 /* What an event tells beside its time. Zero or NULL fields are left out. */
 struct event_facts {
 	const char *fork;
@@ -46,6 +51,8 @@ struct event_facts {
 	int code;             /* errno, told by its name */
 	double ms;            /* how long it took */
 	bool has_ms;
+	double stop_ms;       /* how long the guest stood still; 0 left out */
+	const struct event_step *steps; /* where the time went, ended by one without a name; NULL left out */
 };
 
 /* Adds one; when more than `max` are kept the older half goes. An event that there is no memory for is lost, and that is logged. */

@@ -213,7 +213,7 @@ int fork_begin(struct fork *f, const struct task *task, void *data, struct failu
 static void wind_up(struct fork *f)
 {
 	if (f->vm)
-		f->driver->kill(f->vm);
+		fork_kill(f);
 	else
 		fork_dispose(f);
 }

@@ -18,6 +18,8 @@
 #include "vmm/events.h"
 #include "vmm/memory/region.h"
 #include "vmm/metrics.h"
+#include "vmm/origin.h"
+#include "vmm/paging.h"
 #include "vmm/record.h"
 #include "vmm/recipe.h"
 
@@ -59,8 +61,8 @@ struct shot {
 	int dir;               /* O_PATH, where its members are */
 	int parent;            /* O_PATH, the directory that holds it */
 	char file[224];        /* its name in there */
-	struct text manifest;  /* snapshot.json, as the finished snapshot will have it */
 	struct recipe recipe;
+	struct snapshot *snapshot; /* what is restored; NULL: it can't be, not yet or not any more */
 };
 
 struct fork {
@@ -90,13 +92,14 @@ struct fork {
 	struct region ram;
 	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: a name that it had when it was made */
 	char backend[16];               /* as config/memory_backend has it */
-	struct template *template;      /* what it shares with others, or NULL */
+	struct origin *origin;          /* what it was restored from, or NULL */
+	struct paging *paging;          /* who serves its pages, or NULL: nothing is missing and nobody looks */
 	struct recipe recipe;
 	char snapshot[4097]; /* path it was restored from, "" none */
 	bool from_boot;
 	double restore_ms;   /* -1 unknown */
 	struct timespec started;
-	char exit[96];       /* how the VM ended, "" it hasn't */
+	char exit[160];      /* how the VM ended, "" it hasn't */
 	bool stopping;       /* somebody asked for the end */
 
 	/* What it is busy with: at most one thing. */
@@ -105,6 +108,13 @@ struct fork {
 	struct job disposal;
 	sd_event_source *deadline; /* of the driver's request under way */
 	bool timed_out;
+	sd_event_source *learning; /* when what it asked for is published */
+	bool learned;              /* that has been done */
+	size_t dirty_size;         /* bytes that `dirty` had last */
+	struct capture *capture; /* of its RAM, that goes on while the guest runs */
+	bool kill_due;           /* when that has ended */
+	char not_live[sizeof((struct failure *)0)->text]; /* why its guest stood still for the whole of the last snapshot, "" it didn't */
+	char lost[sizeof((struct failure *)0)->text]; /* why its memory can't be had any more, "" it can */
 };
 
 struct forks {
@@ -190,11 +200,12 @@ int forks_restore(struct forks *all, struct caller *c, const char *path, unsigne
 /* FORK_RUNNING, FORK_PAUSED or FORK_EXITED (which ends the VM). */
 int fork_turn(struct fork *f, enum fork_state to, struct op *op, struct failure *why);
 
-/* Takes a snapshot: done when the guest goes on and the snapshot can be restored. */
+/* Takes a snapshot: done when the guest goes on and the snapshot can be restored, though its memory may still be being written. */
 int fork_shoot(struct fork *f, const char *name, struct op *op, struct failure *why);
 struct shot *fork_shot(const struct fork *f, const char *name);
 
-/* Drops it; who has it open or was restored from it keeps what it has. Returns 0 or -EBUSY: it is being written. */
+/* Drops it; who has it open or was restored from it keeps what it has. One that is still being written is given up, unless somebody was restored from it. Returns 0 or -EBUSY:
+ * it is being taken. */
 int shot_remove(struct shot *s, struct failure *why);
 struct shot *shot_ref(struct shot *s);
 void shot_unref(struct shot *s);
@@ -203,8 +214,7 @@ const char *shot_state_name(enum shot_state s);
 /* A descriptor of one of its members, read-only; for any thread. Returns it or a negative errno. */
 int shot_open(const struct shot *s, const char *member);
 
-/* The complete snapshot whose directory has this inode number in our mount, or NULL. */
-struct shot *shot_by_inode(const struct forks *all, ino_t inode);
+/* The inode number of its directory in our mount. */
 static inline ino_t shot_inode(const struct shot *s)
 {
 	return (s->serial << 8) | 1;

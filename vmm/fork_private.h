@@ -13,6 +13,8 @@ struct task {
 	void (*answered)(struct fork *f, const struct failure *why);
 	/* The VM has ended; fork_release_vm() is the task's to call. */
 	void (*exited)(struct fork *f, const siginfo_t *how);
+	/* A capture that went on in the background has ended; may be NULL. */
+	void (*captured)(struct fork *f);
 	/* rmdir: give up, as soon as can be; then fork_idle(). */
 	void (*removed)(struct fork *f);
 };
@@ -36,6 +38,13 @@ extern const struct vm_watcher fork_watcher;
 void fork_request(struct fork *f, void (*request)(struct vm *));
 void fork_deadline_start(struct fork *f);
 void fork_deadline_stop(struct fork *f);
+
+/* For paging_watch(): the guest's memory can't be had any more. `data` is the fork. */
+void fork_memory_broke(void *data, const struct failure *why);
+
+/* Ends the VM: now, or when the capture that others wait for has ended. */
+void fork_kill(struct fork *f);
+void fork_capture_ended(struct fork *f);
 
 /* Gives back what the VM had: the vm (whose process has ended), RAM, uid. */
 void fork_release_vm(struct fork *f);

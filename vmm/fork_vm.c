@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "vmm/base/log.h"
+#include "vmm/capture.h"
 #include "vmm/fork_private.h"
+#include "vmm/learning.h"
 #include "vmm/pool.h"
-#include "vmm/template.h"
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 {
@@ -72,6 +73,33 @@ static void on_exited(struct vm *vm, const siginfo_t *how, void *data)
 	else
 		fork_vm_ended(f, how);
 	fork_unref(f);
+}
+
+/* Whoever touches a page that can't be had waits for ever: better no guest than one that stands still or reads zeros. */
+void fork_memory_broke(void *data, const struct failure *why)
+{
+	struct fork *f = data;
+
+	snprintf(f->lost, sizeof f->lost, "%s", why->text);
+	if (f->vm)
+		f->driver->kill(f->vm);
+}
+
+void fork_kill(struct fork *f)
+{
+	if (f->capture && !f->capture->ending)
+		f->kill_due = true;
+	else
+		f->driver->kill(f->vm);
+}
+
+void fork_capture_ended(struct fork *f)
+{
+	if (f->kill_due && f->vm)
+		f->driver->kill(f->vm);
+	f->kill_due = false;
+	if (f->task && f->task->captured)
+		f->task->captured(f);
 }
 
 static void on_typable(struct vm *vm, void *data)
@@ -143,8 +171,13 @@ void fork_release_vm(struct fork *f)
 	record_refresh(&f->console);
 	record_refresh(&f->log);
 	release_region(f->all, &f->ram);
-	template_unref(f->template);
-	f->template = NULL;
+	learning_end(f);
+	paging_unref(f->paging);
+	f->paging = NULL;
+	f->dirty_size = 0;
+	origin_unref(f->origin);
+	f->origin = NULL;
+	f->lost[0] = '\0';
 	signal_emit(&f->typable);
 }
 
@@ -155,9 +188,11 @@ static bool clean_end(const struct fork *f, const siginfo_t *how)
 
 void fork_vm_ended(struct fork *f, const siginfo_t *how)
 {
-	bool clean = clean_end(f, how);
+	bool clean = clean_end(f, how) && !f->lost[0];
+	char lost[sizeof f->lost];
 	struct failure why;
 
+	memcpy(lost, f->lost, sizeof lost);
 	fork_release_vm(f);
 	if (f->removed) {
 		fork_dispose(f);
@@ -168,7 +203,10 @@ void fork_vm_ended(struct fork *f, const siginfo_t *how)
 		fork_set_state(f, FORK_EXITED);
 		return;
 	}
-	fail(&why, EIO, "fork %s: the VMM %s %s", f->id, f->exit, f->timed_out ? "by the daemon: it did not answer" : "while the guest was running");
+	if (lost[0])
+		fail(&why, EIO, "fork %s: the guest was ended, for its memory can't be had any more: %s", f->id, lost);
+	else
+		fail(&why, EIO, "fork %s: the VMM %s %s", f->id, f->exit, f->timed_out ? "by the daemon: it did not answer" : "while the guest was running");
 	fork_set_error(f, &why);
 	fork_event(f, (struct event_facts){ .what = "failed", .code = EIO, .error = why.text });
 	fork_set_state(f, FORK_FAILED);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/handover.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -16,29 +17,69 @@ int handover_pair(int *ret_ours, int *ret_theirs)
 	return 0;
 }
 
-static int on_answer(sd_event_source *source, int fd, uint32_t revents, void *data)
+int handover_uffd_device(void)
+{
+	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+}
+
+/* Returns bytes, 0 where there is nothing yet, or -EPIPE. *ret_fd is the descriptor that came along, or -1. */
+static ssize_t receive(int fd, void *buf, size_t n, int *ret_fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control;
+	struct iovec iov = { buf, n };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	*ret_fd = -1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(c), sizeof *ret_fd);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	return got > 0 ? got : -EPIPE;
+}
+
+static void take_hello(struct handover *h, const struct handover_hello *hello, ssize_t n, int *uffd)
+{
+	h->greeted = true;
+	if (n == (ssize_t)sizeof *hello)
+		h->hello(hello, steal_fd(uffd), 0, h->data);
+	else
+		h->hello(NULL, -1, -EPIPE, h->data);
+}
+
+static int on_message(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct handover *h = data;
-	int error;
-	ssize_t n = recv(fd, &error, sizeof error, MSG_DONTWAIT);
+	union {
+		struct handover_hello hello;
+		int error;
+	} m;
+	AUTO_CLOSE int uffd = -1;
+	ssize_t n = receive(fd, &m, sizeof m, &uffd);
 
 	(void)revents;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == 0)
 		return 0;
-	sd_event_source_set_enabled(source, n == (ssize_t)sizeof error ? SD_EVENT_ON : SD_EVENT_OFF);
-	if (n == (ssize_t)sizeof error)
-		h->answered(error < 0 || error > 4095 ? -EIO : -error, h->data);
+	sd_event_source_set_enabled(source, n > 0 ? SD_EVENT_ON : SD_EVENT_OFF);
+	if (!h->greeted)
+		take_hello(h, &m.hello, n, &uffd);
+	else if (n == (ssize_t)sizeof m.error)
+		h->answered(m.error < 0 || m.error > 4095 ? -EIO : -m.error, h->data);
 	else
 		h->answered(-EPIPE, h->data);
 	return 0;
 }
 
-int handover_init(struct handover *h, sd_event *event, int ours, void (*answered)(int error, void *data), void *data)
+int handover_init(struct handover *h, sd_event *event, int ours)
 {
 	int r;
 
-	*h = (struct handover){ .fd = ours, .answered = answered, .data = data };
-	r = sd_event_add_io(event, &h->source, ours, EPOLLIN, on_answer, h);
+	h->fd = ours;
+	r = sd_event_add_io(event, &h->source, ours, EPOLLIN, on_message, h);
 	if (r < 0)
 		close_fd(&h->fd);
 	return r < 0 ? r : 0;

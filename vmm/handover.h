@@ -1,17 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Memory that is handed to a VMM after it has started. The VMM maps a memory of its own; over a socket that it inherited (SOCK_SEQPACKET) it is sent a descriptor,
- * maps that in the place of its own, private, and answers with an errno, an int of this machine. The side inside the VMM is handover_serve.h. */
+ * Memory between the daemon and a VMM that has started, over a socket that the VMM inherited (SOCK_SEQPACKET). Once the VMM has mapped its memory it says hello, with a
+ * userfaultfd for its own address space. It may be sent a descriptor then: it maps that in the place of its own memory, private, and answers with an errno, an
+ * int of this machine. The side inside the VMM is handover_serve.h. */
 #ifndef FORKFS_HANDOVER_H
 #define FORKFS_HANDOVER_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 #include "vmm/base/failure.h"
 
+/* The VMM's first message; the userfaultfd goes with it. */
+struct handover_hello {
+	uint64_t at, size; /* the mapping */
+	uint64_t features; /* of the userfaultfd, UFFD_FEATURE_ bits */
+	int32_t error;     /* why there is none, an errno, or 0 */
+	int32_t spare;
+};
+
 struct handover {
 	int fd; /* our end, -1 none */
 	sd_event_source *source;
+	bool greeted;
+	/* Once, before answered(); `uffd` is for whoever is told, -1 none. error: 0, or -EPIPE the VMM never said it */
+	void (*hello)(const struct handover_hello *hello, int uffd, int error, void *data);
 	void (*answered)(int error, void *data); /* 0, or a negative errno: -EPIPE the VMM has ended */
 	void *data;
 };
@@ -19,12 +33,15 @@ struct handover {
 /* Makes the pair; *ret_theirs is the end to inherit. Any thread. Returns 0 or a negative errno. */
 int handover_pair(int *ret_ours, int *ret_theirs);
 
-/* Takes over `ours`. Loop. Returns 0 or a negative errno, `ours` then closed. */
-int handover_init(struct handover *h, sd_event *event, int ours, void (*answered)(int error, void *data), void *data);
+/* What the VMM is to inherit so that it can make a userfaultfd without privilege: /dev/userfaultfd (Linux 6.1), or -1: it has to try the system call. */
+int handover_uffd_device(void);
+
+/* Takes over `ours`; the callbacks and data of *h are set already. Loop. Returns 0 or a negative errno, `ours` then closed. */
+int handover_init(struct handover *h, sd_event *event, int ours);
 void handover_finish(struct handover *h);
 
-/* Tells the VMM that it gets a guest, with the descriptor `memory`, or -1: its own is what that guest needs; answered() follows. A VMM that was never told so ends when the
- * daemon does. Returns 0, or a negative errno and answered() doesn't follow. */
+/* Tells the VMM that it gets a guest, whose memory is the descriptor `memory`; answered() follows. -1: its own is what that guest needs; nothing is answered. A VMM
+ * that was never told so ends when the daemon does. Returns 0, or a negative errno and answered() doesn't follow. */
 int handover_give(struct handover *h, int memory);
 
 #endif

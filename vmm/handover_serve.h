@@ -5,12 +5,70 @@
 #define FORKFS_HANDOVER_SERVE_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "vmm/handover.h"
+#include "vmm/memory/uffd.h"
+
+#ifndef USERFAULTFD_IOC_NEW /* linux/userfaultfd.h since 6.1 */
+#define USERFAULTFD_IOC_NEW _IO(UFFDIO, 0x00)
+#endif
+
+/* One that traps the kernel's accesses to guest RAM too. `device`: /dev/userfaultfd, or -1. Returns the descriptor or a negative errno. */
+static int handover_make_uffd(int device, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd, error;
+
+	if (device >= 0)
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	else
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, UFFDIO_API, &api))
+		return fd;
+	error = errno;
+	close(fd);
+	return -error;
+}
+
+static void handover_send_hello(int socket_fd, const struct handover_hello *hello, int uffd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control = { 0 };
+	struct iovec iov = { (void *)(uintptr_t)hello, sizeof *hello };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = uffd < 0 ? NULL : &control, .msg_controllen = uffd < 0 ? 0 : sizeof control };
+
+	control.head.cmsg_level = SOL_SOCKET;
+	control.head.cmsg_type = SCM_RIGHTS;
+	control.head.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.head), &uffd, sizeof uffd);
+	(void)!sendmsg(socket_fd, &m, MSG_NOSIGNAL);
+}
+
+/* The descriptor stays open in here: when the last one closes, pages still to come would read as zeros. */
+static void handover_greet(int socket_fd, const void *at, size_t n, int device)
+{
+	struct handover_hello hello = { .at = (uintptr_t)at, .size = n, .features = UFFD_FEATURES_MISSING | UFFD_FEATURES_CAPTURE };
+	int uffd = handover_make_uffd(device, hello.features);
+
+	if (uffd == -EINVAL) {
+		hello.features = UFFD_FEATURES_MISSING;
+		uffd = handover_make_uffd(device, hello.features);
+	}
+	hello.error = uffd < 0 ? -uffd : 0;
+	handover_send_hello(socket_fd, &hello, uffd);
+}
 
 /* Returns the descriptor of the next message; -1: it had none; -2: the other end is closed. */
 static int handover_receive(int socket_fd)
@@ -44,15 +102,15 @@ static bool handover_serve(int socket_fd, void *at, size_t n)
 	int fd;
 
 	while ((fd = handover_receive(socket_fd)) != -2) {
-		int error = 0;
+		void *got;
+		int error;
 
-		if (fd >= 0) {
-			void *got = (void *)syscall(SYS_mmap, at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0L);
-
-			error = got == at ? 0 : errno;
-			close(fd);
-		}
 		guest = true;
+		if (fd < 0)
+			continue;
+		got = (void *)syscall(SYS_mmap, at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0L);
+		error = got == at ? 0 : errno;
+		close(fd);
 		if (send(socket_fd, &error, sizeof error, MSG_NOSIGNAL) != (ssize_t)sizeof error)
 			break;
 	}

@@ -2,8 +2,9 @@
  *
  * A launch brings one or many forks from a source to running, all or nothing. Each child goes
  *
- *     waiting → preparing (a worker: records, memory) → starting (a VMM, unless the pool had one) → loading → loaded, stopped → resuming → running
+ *     waiting → preparing (a worker: records, memory) → starting (a VMM) → loading (loading.h) → loaded, stopped → resuming → running
  *
+ * but for those steps that a VMM of the pool is past already,
  * and no guest runs before every one is loaded. A failure anywhere ends them all; when the last process is gone, the launch is answered. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "vmm/host.h"
 #include "vmm/launch_private.h"
+#include "vmm/learning.h"
 
 static void launch_go(struct launch *l);
 
@@ -42,6 +44,11 @@ static void name_child(const struct launch *l, const struct child *c, struct fai
 		fail_within(why, "boot of fork %s from %s", c->fork->id, l->source.path);
 	else
 		fail_within(why, "restore of fork %s from %s", c->fork->id, l->source.path);
+}
+
+static double between(uint64_t from, uint64_t to)
+{
+	return (double)(to - from) / 1000;
 }
 
 static double ms_since(const struct launch *l)
@@ -101,7 +108,7 @@ static void launch_finish(struct launch *l)
 	if (!failed && l->ids)
 		collect_ids(l);
 	if (!failed && !l->source.boot)
-		pool_want(l->all->pool, l->source.driver, l->source.facts.binary, &l->source.recipe);
+		pool_want(l->all->pool, l->source.origin);
 	launch_free(l);
 	op->done(op, failed ? &why : NULL, op->data);
 }
@@ -143,30 +150,42 @@ static void child_running(struct child *c)
 	struct launch *l = c->launch;
 	struct fork *f = c->fork;
 
+	const uint64_t *took = c->loading.took;
+	uint64_t now = now_us();
+	const struct event_step steps[] = {
+		{ "open", between(l->since, l->opened) },
+		{ "vmm", between(l->opened, c->taken) },
+		{ "map", (double)took[LOADING_MAP] / 1000 },
+		{ "place", (double)took[LOADING_PLACE] / 1000 },
+		{ "load", (double)took[LOADING_STATE] / 1000 },
+		{ "run", between(l->resumed, now) },
+		{ NULL, 0 },
+	};
+
 	c->step = RUNNING;
-	f->restore_ms = ms_since(l);
+	f->restore_ms = between(l->since, now);
 	clock_gettime(CLOCK_REALTIME, &f->started);
-	fork_event(f, (struct event_facts){ .what = "running", .snapshot = l->source.path, .ms = f->restore_ms, .has_ms = true });
+	fork_event(f, (struct event_facts){ .what = "running", .snapshot = l->source.path, .ms = f->restore_ms, .has_ms = true, .steps = l->source.boot ? NULL : steps });
 	fork_set_state(f, FORK_RUNNING);
+	learning_begin(f);
 	l->running++;
 }
 
 static void resume_all(struct launch *l)
 {
+	l->resumed = now_us();
 	for (unsigned int i = 0; i < l->count; i++) {
 		l->child[i].step = RESUMING;
 		fork_request(l->child[i].fork, l->child[i].fork->driver->resume);
 	}
 }
 
-static void child_loaded(struct child *c)
+void child_loaded(struct child *c)
 {
 	struct launch *l = c->launch;
 
 	c->step = LOADED;
 	l->active--;
-	if (c->fork->ram.kind == REGION_NONE)
-		child_take_memory(c);
 	if (++l->loaded == l->count)
 		resume_all(l);
 	else
@@ -186,12 +205,15 @@ static void launch_answered(struct fork *f, const struct failure *why)
 		launch_fail(l, c, why);
 	} else if (c->step == ENDING) {
 		return; /* the process's end is what counts */
+	} else if (c->step == LOADING) {
+		loading_answered(&c->loading, why); /* which comes back here */
+		return;
 	} else if (why)
 		launch_fail(l, c, why);
 	else if (c->step == STARTING && !l->source.boot)
 		child_load(c);
-	else if (c->step != RESUMING)
-		child_loaded(c);
+	else if (c->step == STARTING)
+		child_booted(c);
 	else
 		child_running(c);
 	launch_check(l);
@@ -201,13 +223,15 @@ static void launch_exited(struct fork *f, const siginfo_t *how)
 {
 	struct child *c = f->task_data;
 	struct launch *l = c->launch;
-	char what[160];
+	char what[sizeof f->exit + 16];
 
 	(void)how;
 	snprintf(what, sizeof what, "the VMM %s", f->exit);
 	child_fail(c, EIO, what);
-	fork_release_vm(f);
-	child_ended(c);
+	if (c->loading.working)
+		c->vm_gone = true;
+	else
+		child_gone(c);
 	launch_check(l);
 }
 
@@ -261,10 +285,10 @@ static int check_room(const struct launch *l, struct failure *why)
 	uint64_t available, total, need;
 	int r = check_limit(l, why);
 
-	if (r < 0 || l->source.boot || l->source.region == REGION_FILE)
+	if (r < 0 || l->source.boot || l->source.origin->fill != FILL_EAGER || l->source.region == REGION_FILE)
 		return r;
 	host_memory(&available, &total);
-	need = l->source.snapshot->memory_bytes * l->count;
+	need = l->source.origin->snapshot->memory_bytes * l->count;
 	if (available && need > available)
 		return fail(why, ENOMEM, "%llu MiB of memory are needed, the host has %llu MiB left", (unsigned long long)(need >> 20),
 			    (unsigned long long)(available >> 20));
@@ -279,27 +303,12 @@ static void open_run(struct job *job)
 	source_open(&l->source, &l->open_why);
 }
 
-/* The path led into our own mount: it is resolved here, and the worker goes on from the directory behind it. */
-static bool open_inside(struct launch *l)
-{
-	struct shot *s = shot_by_inode(l->all, l->source.inode);
-
-	l->source.dir = s ? fcntl(s->dir, F_DUPFD_CLOEXEC, 3) : -1;
-	if (l->source.dir < 0) {
-		fail(&l->open_why, EINVAL, "%s: is no complete snapshot", l->source.path);
-		return false;
-	}
-	jobs_submit(l->all->jobs, &l->job);
-	return true;
-}
-
 static void open_done(struct job *job)
 {
 	struct launch *l = container_of(job, struct launch, job);
 
-	if (!l->failing && !l->open_why.code && l->source.inside && open_inside(l))
-		return;
 	l->opening = false;
+	l->opened = now_us();
 	if (!l->failing && (l->open_why.code || check_room(l, &l->open_why) < 0))
 		launch_fail(l, l->ids ? NULL : &l->child[0], &l->open_why);
 	else if (l->failing)
@@ -328,7 +337,7 @@ static int launch_alloc(struct launch **ret, struct forks *all, unsigned int cou
 	l->all = all;
 	source_init(&l->source);
 	for (unsigned int i = 0; i < count; i++)
-		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .over.fd = -1, .console = -1, .log = -1, .vmstate = -1 };
+		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .loading = { .ram.fd = -1, .vmstate = -1 }, .console = -1, .log = -1 };
 	*ret = l;
 	return 0;
 }
@@ -360,7 +369,9 @@ static void add_child(struct launch *l, struct fork *f)
 	f->error[0] = f->exit[0] = '\0';
 	f->restore_ms = -1;
 	f->stopping = false;
-	fork_set_state(f, FORK_RESTORING);
+	f->state = FORK_RESTORING; /* nothing that a successor has to know of: the record is written when there is a guest */
+	clock_gettime(CLOCK_REALTIME, &f->changed);
+	signal_emit(&f->listeners);
 }
 
 static void launch_begin(struct launch *l, uint64_t since, struct op *op)

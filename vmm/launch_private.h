@@ -5,6 +5,7 @@
 #define FORKFS_LAUNCH_PRIVATE_H
 
 #include "vmm/fork_private.h"
+#include "vmm/loading.h"
 #include "vmm/pool.h"
 #include "vmm/source.h"
 
@@ -12,15 +13,15 @@ enum step { WAITING, PREPARING, STARTING, LOADING, LOADED, RESUMING, RUNNING, EN
 
 struct child {
 	struct job job;
+	struct loading loading;
 	struct launch *launch;
 	struct fork *fork;
 	enum step step;
-	struct idle *idle; /* out of the pool, NULL: none was there, or it went to the fork */
-	bool no_pool;
+	uint64_t taken;     /* when it had a VMM that waits */
+	bool vm_gone;       /* its process has ended; a worker still has its memory */
+	struct region ram;  /* the VMM's own, until it is the guest's */
 	/* What the worker makes: */
-	struct region ram;  /* the VMM's own */
-	struct region over; /* what is mapped over it, private */
-	int console, log, vmstate;
+	int console, log;
 	uid_t vm_uid;
 	/* what it needs of the fork: */
 	char name[FORK_ID_MAX + 1];
@@ -34,6 +35,8 @@ struct launch {
 	struct op *op;
 	struct text *ids; /* whose forks were made for this launch; NULL: there was one before */
 	uint64_t since;
+	uint64_t opened;  /* when the source was */
+	uint64_t resumed; /* when the guests were told to run */
 	struct source source;
 	bool opening;     /* the source is with a worker */
 	bool failing;
@@ -48,14 +51,20 @@ void launch_fail(struct launch *l, struct child *c, const struct failure *why);
 /* Every way into a launch ends here, and only here it goes. */
 void launch_check(struct launch *l);
 
+/* The guest is loaded or ready to boot, and stopped. */
+void child_loaded(struct child *c);
+
 /* child.c: begins the child's way; its worker comes back by launch_check(). */
 void child_prepare(struct child *c);
 
 /* The VMM waits: it gets its guest. */
 void child_load(struct child *c);
 
-/* The fork takes over the memory that its VMM maps. */
-void child_take_memory(struct child *c);
+/* The VMM is ready to boot. */
+void child_booted(struct child *c);
+
+/* The VMM's process has ended and nobody has its memory any more. */
+void child_gone(struct child *c);
 
 /* Begins the child's end; child_ended() comes at once or later. */
 void child_end(struct child *c);

@@ -92,14 +92,17 @@ static void print_gauge(struct text *t, const char *name, const char *help, uint
 
 static void print_pool(const struct forks *all, struct text *t)
 {
-	unsigned int waiting, templates, used;
-	uint64_t hits, misses, bytes;
+	struct pool_counts pool;
+	unsigned int templates, used;
+	uint64_t bytes;
 
-	pool_count(all->pool, &waiting, &hits, &misses);
+	pool_count(all->pool, &pool);
 	template_count(&templates, &used, &bytes);
-	print_gauge(t, "pool_waiting", "VMMs that wait for a guest.", waiting);
-	print_counter(t, "pool_hits_total", "Restores that found a VMM waiting.", hits);
-	print_counter(t, "pool_misses_total", "Restores that had to start one.", misses);
+	print_gauge(t, "pool_waiting", "VMMs that wait for a guest.", pool.idle);
+	print_gauge(t, "pool_loaded", "Guests that wait, loaded and stopped.", pool.loaded);
+	print_counter(t, "pool_hits_total", "Restores that found a VMM waiting.", pool.hits);
+	print_counter(t, "pool_loaded_hits_total", "Restores that found their very guest waiting.", pool.loaded_hits);
+	print_counter(t, "pool_misses_total", "Restores that had to start one.", pool.misses);
 	print_gauge(t, "templates", "Templates in memory.", templates);
 	print_gauge(t, "templates_used", "Templates that forks share.", used);
 	print_gauge(t, "template_bytes", "Memory that the templates take.", bytes);
@@ -132,6 +135,7 @@ void metrics_print(const struct forks *all, struct text *t)
 	print_failures(m, t);
 	print_histogram(t, "restore_seconds", "Time from the arrival of the write to the guest running.", &m->restore_seconds);
 	print_histogram(t, "snapshot_seconds", "Time that a snapshot took.", &m->snapshot_seconds);
+	print_histogram(t, "snapshot_stop_seconds", "Time that a running guest stood still for a snapshot.", &m->stop_seconds);
 	print_pool(all, t);
 	host_memory(&available, &total);
 	head(t, "host_memory_available_bytes", "gauge", "MemAvailable of the host.");

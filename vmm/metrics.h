@@ -20,7 +20,7 @@ struct histogram {
 
 struct metrics {
 	uint64_t restores, boots, snapshots;
-	struct histogram restore_seconds, snapshot_seconds;
+	struct histogram restore_seconds, snapshot_seconds, stop_seconds;
 	struct reason {
 		int code; /* errno */
 		uint64_t count;

@@ -21,6 +21,7 @@ struct null {
 	struct job job;
 	struct process spawned; /* the job's result, with `why` */
 	bool killed, busy;
+	bool mapping; /* the request under way */
 	int ours; /* the job's: of the handover */
 	int console;
 	int state; /* load's */
@@ -89,34 +90,57 @@ static void answer_delayed(struct null *n)
 		answered(n, n->why.code ? &n->why : NULL);
 }
 
-/* The memory is mapped: its own, or the one that was handed over. Without an answer the process is ending, and that answers. */
+/* Without a hello the process is ending, and that answers. */
+static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
+{
+	struct null *n = data;
+
+	(void)error;
+	if (!hello)
+		return;
+	n->vm.memory = (struct vm_memory){ hello->at, uffd, hello->features, -hello->error };
+	if (n->spec.kernel < 0) {
+		answered(n, NULL);
+		return;
+	}
+	handover_give(&n->handover, -1);
+	answer_delayed(n);
+}
+
 static void on_mapped(int error, void *data)
 {
 	struct null *n = data;
 
-	if (error == -EPIPE)
+	if (error == -EPIPE || !n->mapping)
 		return;
 	if (error)
 		fail_errno(&n->why, -error, "the null VMM can't map the memory");
-	check_state(n);
-	if (n->state < 0 && n->spec.kernel < 0)
-		answered(n, n->why.code ? &n->why : NULL);
-	else
-		answer_delayed(n);
+	answered(n, n->why.code ? &n->why : NULL);
 }
 
-static void load(struct vm *vm, const struct vm_load *l)
+static void map(struct vm *vm, const struct region *ram)
 {
 	struct null *n = of(vm);
 	int r;
 
 	begin(n);
-	n->state = l->vmstate;
-	r = handover_give(&n->handover, l->ram ? l->ram->fd : -1);
-	if (r < 0) {
+	n->mapping = ram;
+	r = handover_give(&n->handover, ram ? ram->fd : -1);
+	if (r < 0)
 		fail_errno(&n->why, -r, "the null VMM can't be handed its memory");
-		answer_delayed(n);
-	}
+	if (r < 0 || !ram)
+		sd_event_source_set_enabled(n->deferred, SD_EVENT_ONESHOT);
+}
+
+static void load(struct vm *vm, int vmstate)
+{
+	struct null *n = of(vm);
+
+	begin(n);
+	n->mapping = false;
+	n->state = vmstate;
+	check_state(n);
+	answer_delayed(n);
 }
 
 static void on_exited(struct process *p, const siginfo_t *how, void *data)
@@ -134,25 +158,26 @@ static void on_exited(struct process *p, const siginfo_t *how, void *data)
 	n->vm.watcher->exited(&n->vm, how, n->vm.data);
 }
 
-static int spawn(struct null *n, int program, int control, struct failure *why)
+static int spawn(struct null *n, int program, int control, int uffd, struct failure *why)
 {
 	const struct vm_spec *s = &n->spec;
-	char path[32], fd[16], size[32], sock[16];
-	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size, sock, (char *)(uintptr_t)(s->kernel < 0 ? "wait" : "boot"), NULL };
+	char path[32], fd[16], size[32], sock[16], device[16];
+	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size, sock, device, NULL };
 	char *envp[] = { NULL };
-	const int fds[] = { s->ram->fd, control };
-	struct process_spec p = { path, argv, envp, fds, ARRAY_LEN(fds), s->log, s->drop, s->uid, s->gid, s->netns, 0 };
+	const int fds[] = { s->ram->fd, control, uffd };
+	struct process_spec p = { path, argv, envp, fds, ARRAY_LEN(fds) - (uffd < 0), s->log, s->drop, s->uid, s->gid, s->netns, 0 };
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);
 	snprintf(size, sizeof size, "%llu", (unsigned long long)s->ram->size);
 	snprintf(sock, sizeof sock, "%d", control);
+	snprintf(device, sizeof device, "%d", uffd);
 	return process_spawn(&n->spawned, &p, why);
 }
 
 static int launch(struct null *n, struct failure *why)
 {
-	AUTO_CLOSE int program = helper_open(HELPER_NULL, why), ours = -1, theirs = -1;
+	AUTO_CLOSE int program = helper_open(HELPER_NULL, why), ours = -1, theirs = -1, uffd = handover_uffd_device();
 	int r;
 
 	if (program < 0)
@@ -160,7 +185,7 @@ static int launch(struct null *n, struct failure *why)
 	r = handover_pair(&ours, &theirs);
 	if (r < 0)
 		return fail_errno(why, -r, "a socket for the memory");
-	r = spawn(n, program, theirs, why);
+	r = spawn(n, program, theirs, uffd, why);
 	if (r == 0)
 		n->ours = steal_fd(&ours);
 	return r;
@@ -189,7 +214,7 @@ static int watch(struct null *n)
 		process_finish(&n->vm.process);
 		return fail_errno(&n->why, -r, "watch the null VMM");
 	}
-	r = handover_init(&n->handover, n->spec.event, steal_fd(&n->ours), on_mapped, n);
+	r = handover_init(&n->handover, n->spec.event, steal_fd(&n->ours));
 	if (r < 0 || n->killed)
 		process_kill(&n->vm.process);
 	return 0;
@@ -216,6 +241,7 @@ static void destroy(struct vm *vm)
 	sd_event_source_disable_unref(n->deferred);
 	sd_event_source_disable_unref(n->timer);
 	handover_finish(&n->handover);
+	close_fd(&n->vm.memory.uffd);
 	process_finish(&n->vm.process);
 	last_words_finish(&n->words);
 	close_fd(&n->ours);
@@ -232,7 +258,9 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start the null VMM");
 	n->vm = (struct vm){ &driver_null, { .pidfd = -1 }, watcher, data };
 	n->spec = *spec;
-	n->ours = n->handover.fd = n->state = n->console = n->words.fd = -1;
+	n->vm.memory.uffd = -1;
+	n->ours = n->state = n->console = n->words.fd = -1;
+	n->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = n };
 	r = sd_event_add_defer(spec->event, &n->deferred, on_deferred, n);
 	if (r < 0) {
 		destroy(&n->vm);
@@ -300,6 +328,7 @@ const struct driver driver_null = {
 	.check = check,
 	.describe = describe,
 	.start = start,
+	.map = map,
 	.load = load,
 	.resume = succeed,
 	.pause = succeed,

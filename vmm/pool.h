@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * VMMs that wait for a guest: started in the background, good for any snapshot of their shape (driver, binary, machine, CPU, acceleration, RAM size, devices: all that
- * can't change once it runs). One that was never given a guest ends with the daemon. Loop only. */
+ * VMMs that wait, started in the background and of two kinds. An idle one is good for any snapshot of its shape (driver, binary, machine, CPU, acceleration, RAM size,
+ * devices: all that can't change once it runs). A loaded one has the guest of a snapshot that is in demand, stopped. One that was never given a guest to run ends
+ * with the daemon. Loop only. */
 #ifndef FORKFS_POOL_H
 #define FORKFS_POOL_H
 
 #include <stdbool.h>
 
-#include "vmm/driver.h"
+#include "vmm/loading.h"
 
 struct forks;
 struct pool;
@@ -17,18 +18,21 @@ struct idle {
 	struct list link;
 	struct pool *pool;
 	struct job job;
+	struct loading loading;
 	const struct driver *driver;
 	char binary[256];
 	struct recipe shape;
+	struct origin *origin;  /* whose guest it has, or is being given; NULL: it is idle */
 	struct vm *vm;
-	struct region ram;   /* its own, empty, shared */
+	struct region ram;      /* idle: its own, empty, shared; loaded: the guest's */
+	struct paging *paging;  /* loaded: who serves its pages, or NULL */
 	char name[32];
 	uid_t uid;
 	int dir;             /* O_PATH: with qmp, console, console.txt, log.txt as a fork's directory */
 	int console, log;
 	bool ready;          /* it waits */
 	bool dead;           /* its process has ended */
-	bool taken, discarded;
+	bool discarded;
 	struct failure why;
 };
 
@@ -39,11 +43,15 @@ void pool_end(struct pool *pool);
 bool pool_gone(const struct pool *pool);
 void pool_destroy(struct pool *pool);
 
-/* One that fits, or NULL. */
-struct idle *pool_take(struct pool *pool, const struct driver *driver, const char *binary, const struct recipe *recipe);
+/* One that has this very guest (its `origin` is set then), or else one that can be given it, or NULL. */
+struct idle *pool_take(struct pool *pool, const struct origin *o);
 
-/* This shape is in demand: up to config/pool of it are made to wait, in the background. Others make room. */
-void pool_want(struct pool *pool, const struct driver *driver, const char *binary, const struct recipe *recipe);
+/* This snapshot is in demand: up to config/pool VMMs of its shape are made to wait, in the background, and up to config/pool_loaded are given its guest. What was in
+ * demand long ago makes room. */
+void pool_want(struct pool *pool, struct origin *o);
+
+/* Nobody will ask for this snapshot any more. */
+void pool_forget(struct pool *pool, const struct snapshot *s);
 
 /* Ends one that was taken and is not needed; it is freed when its process is gone. */
 void pool_discard(struct idle *i);
@@ -53,7 +61,11 @@ void pool_release(struct idle *i);
 
 bool pool_has_uid(const struct pool *pool, uid_t uid);
 
-/* How many wait, and how many were handed out or asked for in vain. */
-void pool_count(const struct pool *pool, unsigned int *ret_waiting, uint64_t *ret_hits, uint64_t *ret_misses);
+struct pool_counts {
+	unsigned int idle, loaded;           /* that wait */
+	uint64_t hits, loaded_hits, misses;  /* restores that found one; of these a loaded one; that found none */
+};
+
+void pool_count(const struct pool *pool, struct pool_counts *ret);
 
 #endif

@@ -2,8 +2,10 @@
  *
  * Preloaded into a VMM that runs without privilege, for what its command line can't say. The environment names inherited descriptors:
  *
- * FORKFS_RAM, FORKFS_HANDOVER: where the VMM has mapped the file behind the first (it opened it anew, so device and inode tell), another memory is mapped, private,
- *     when it comes over the second (handover.h): the VMM believes that it shares, and leaves RAM out of the state that it saves.
+ * FORKFS_RAM, FORKFS_HANDOVER: where the VMM has mapped the file behind the first (it opened it anew, so device and inode tell), the daemon is sent a userfaultfd over
+ *     the second (handover.h), and another memory is mapped, private, when it comes that way: the VMM believes that it shares, and leaves RAM out of the state
+ *     that it saves.
+ * FORKFS_UFFD: /dev/userfaultfd, where the VMM has not the privilege for the system call.
  * FORKFS_KVM: what an open of /dev/kvm gives. */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,11 +35,11 @@ int open64(const char *path, int flags, ...);
 
 static struct {
 	bool ready;
-	int handover, kvm; /* handover -1: none, or it is served already */
+	int handover, kvm, uffd; /* handover -1: none, or it is served already */
 	struct stat ram;
 	void *at;
 	size_t size;
-} given = { .handover = -1, .kvm = -1 };
+} given = { .handover = -1, .kvm = -1, .uffd = -1 };
 
 static int descriptor(const char *name)
 {
@@ -55,6 +57,7 @@ static void look(void)
 		return;
 	given.ready = true;
 	given.kvm = descriptor("FORKFS_KVM");
+	given.uffd = descriptor("FORKFS_UFFD");
 	given.handover = descriptor("FORKFS_HANDOVER");
 	ram = descriptor("FORKFS_RAM");
 	if (ram < 0 || fstat(ram, &given.ram) < 0)
@@ -85,6 +88,7 @@ static void begin_to_serve(void *at, size_t size)
 	given.at = at;
 	given.size = size;
 	given.handover = -1;
+	handover_greet(control, at, size, given.uffd);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (pthread_create(&thread, NULL, serve, (void *)(intptr_t)control))

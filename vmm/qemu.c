@@ -25,7 +25,7 @@
 #define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
 #define HELD_MAX (64ll << 20)
 
-enum request { NOTHING, START, LOAD, RESUME, PAUSE, SAVE };
+enum request { NOTHING, START, MAP, LOAD, RESUME, PAUSE, SAVE };
 
 struct qemu {
 	struct vm vm;
@@ -33,6 +33,8 @@ struct qemu {
 	struct job job;
 	struct qemu_launched launched; /* the job's result, with `why` */
 	bool killed;                   /* asked for while the job ran */
+	bool boots;
+	bool greeted, capable;         /* of a start: the memory is known, the control socket is ready */
 
 	enum request request;
 	bool running;
@@ -275,27 +277,48 @@ static const struct qmp_handler qmp_handler = { on_event, on_closed };
 
 /* --- start ------------------------------------------------------------------------------------------------------------------------ */
 
+static void finish_start(struct qemu *q)
+{
+	if (q->request == START && q->greeted && q->capable)
+		answered(q, NULL);
+}
+
 static void on_capabilities(const struct failure *why, const cJSON *result, void *data)
 {
 	struct qemu *q = data;
 
 	(void)result;
-	answered(q, why);
+	q->capable = true;
+	if (why)
+		answered(q, why);
+	else
+		finish_start(q);
 }
 
-static void on_handover(int error, void *data)
+/* A guest that boots has all it needs. */
+static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
+{
+	struct qemu *q = data;
+
+	q->greeted = true;
+	q->vm.memory = (struct vm_memory){ .uffd = uffd, .error = error };
+	if (hello)
+		q->vm.memory = (struct vm_memory){ hello->at, uffd, hello->features, -hello->error };
+	if (hello && q->boots)
+		handover_give(&q->handover, -1);
+	finish_start(q);
+}
+
+static void on_mapped(int error, void *data)
 {
 	struct qemu *q = data;
 	struct failure why;
 
-	if (q->request != LOAD || error == -EPIPE)
+	if (q->request != MAP || error == -EPIPE)
 		return; /* the end of the process answers */
-	if (error == 0) { /* the memory is in place: the device state comes next */
-		say(q, "getfd", "{\"fdname\":\"state\"}", q->state, on_getfd);
-		return;
-	}
-	fail_errno(&why, -error, "QEMU can't map the memory");
-	answered(q, &why);
+	if (error)
+		fail_errno(&why, -error, "QEMU can't map the memory");
+	answered(q, error ? &why : NULL);
 }
 
 /* Nobody can be told of the end of a process that isn't watched. */
@@ -324,7 +347,7 @@ static int connect_all(struct qemu *q)
 		return fail_errno(&q->why, -r, "connect to QEMU");
 	}
 	if (q->launched.handover >= 0)
-		r = handover_init(&q->handover, q->spec.event, steal_fd(&q->launched.handover), on_handover, q);
+		r = handover_init(&q->handover, q->spec.event, steal_fd(&q->launched.handover));
 	if (r < 0) {
 		close_fd(&q->launched.console);
 		return fail_errno(&q->why, -r, "connect to QEMU's memory");
@@ -368,6 +391,7 @@ static void destroy(struct vm *vm)
 	qmp_destroy(q->qmp);
 	typist_finish(&q->typist);
 	handover_finish(&q->handover);
+	close_fd(&q->vm.memory.uffd);
 	sd_event_source_disable_unref(q->deferred);
 	sd_event_source_disable_unref(q->timer);
 	process_finish(&q->vm.process);
@@ -386,7 +410,10 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start QEMU");
 	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
 	q->spec = *spec;
-	q->words.fd = q->typist.fd = q->handover.fd = q->held = q->state = -1;
+	q->vm.memory.uffd = -1;
+	q->words.fd = q->typist.fd = q->held = q->state = -1;
+	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = q };
+	q->boots = spec->kernel >= 0;
 	q->launched.handover = -1;
 	q->request = START;
 	q->spec.id = strdup(spec->id);
@@ -411,23 +438,31 @@ static void begin(struct qemu *q, enum request request)
 		q->why.code = 0;
 }
 
-static void load(struct vm *vm, const struct vm_load *l)
+static void map(struct vm *vm, const struct region *ram)
 {
 	struct qemu *q = of(vm);
 	int r;
 
-	begin(q, LOAD);
-	q->state = l->vmstate;
-	if (lseek(l->vmstate, 0, SEEK_SET)) {
-		fail_errno(&q->why, errno, "the device state can't be read from its beginning");
+	begin(q, MAP);
+	r = handover_give(&q->handover, ram ? ram->fd : -1);
+	if (r < 0)
+		fail_errno(&q->why, -r, "QEMU can't be handed its memory");
+	if (r < 0 || !ram)
 		answer_later(q);
+}
+
+static void load(struct vm *vm, int vmstate)
+{
+	struct qemu *q = of(vm);
+
+	begin(q, LOAD);
+	q->state = vmstate;
+	if (lseek(vmstate, 0, SEEK_SET) == 0) {
+		say(q, "getfd", "{\"fdname\":\"state\"}", vmstate, on_getfd);
 		return;
 	}
-	r = handover_give(&q->handover, l->ram ? l->ram->fd : -1);
-	if (r < 0) {
-		fail_errno(&q->why, -r, "QEMU can't be handed its memory");
-		answer_later(q);
-	}
+	fail_errno(&q->why, errno, "the device state can't be read from its beginning");
+	answer_later(q);
 }
 
 static void on_cont(const struct failure *why, const cJSON *result, void *data)
@@ -510,6 +545,7 @@ const struct driver driver_qemu = {
 	.check = qemu_check,
 	.describe = qemu_describe,
 	.start = start,
+	.map = map,
 	.load = load,
 	.resume = resume,
 	.pause = pause_,

@@ -118,6 +118,8 @@ int qemu_args_environment(struct qemu_args *ret, const struct qemu_descriptors *
 		add(ret, "FORKFS_RAM=%d", fds->ram);
 		add(ret, "FORKFS_HANDOVER=%d", fds->handover);
 	}
+	if (fds->uffd >= 0)
+		add(ret, "FORKFS_UFFD=%d", fds->uffd);
 	if (fds->kvm >= 0)
 		add(ret, "FORKFS_KVM=%d", fds->kvm);
 	return ret->failed ? -ENOMEM : 0;

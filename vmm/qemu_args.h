@@ -19,7 +19,7 @@ struct qemu_descriptors {
 	int ram;      /* what QEMU opens as its memory */
 	int kernel, initrd;
 	/* the preloaded object's; */
-	int preload, handover, kvm;
+	int preload, handover, kvm, uffd;
 };
 
 struct qemu_args {

@@ -17,7 +17,7 @@
 struct bundle {
 	int control, console;               /* listening */
 	int control_client, console_client; /* connected */
-	int record, preload, kvm;
+	int record, preload, kvm, uffd;
 	int handover, handover_ours;
 };
 
@@ -32,6 +32,7 @@ static void bundle_close(struct bundle *b)
 	close_fd(&b->handover_ours);
 	close_fd(&b->preload);
 	close_fd(&b->kvm);
+	close_fd(&b->uffd);
 }
 
 /* Who connects before QEMU runs waits in the queue: nothing has to be polled for. */
@@ -72,22 +73,22 @@ static int open_handover(struct bundle *b, struct failure *why)
 
 static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct failure *why)
 {
-	bool waits = spec->kernel < 0, kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
+	bool kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
 	int r;
 
-	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 	r = open_sockets(b, spec->dir, why);
 	if (r == 0)
 		r = open_record(b, spec->console, why);
-	if (r == 0 && waits)
+	if (r == 0)
 		r = open_handover(b, why);
 	if (r == 0 && kvm)
 		r = open_kvm(b, why);
-	if (r == 0 && (waits || kvm)) {
-		b->preload = helper_open(HELPER_PRELOAD, why);
-		r = b->preload < 0 ? b->preload : 0;
-	}
-	return r;
+	if (r < 0)
+		return r;
+	b->uffd = handover_uffd_device();
+	b->preload = helper_open(HELPER_PRELOAD, why);
+	return b->preload < 0 ? b->preload : 0;
 }
 
 static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_spec *spec)
@@ -100,6 +101,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 		.handover = b->handover,
 		.preload = b->preload,
 		.kvm = b->kvm,
+		.uffd = b->uffd,
 		.kernel = spec->kernel,
 		.initrd = spec->kernel >= 0 ? spec->initrd : -1,
 	};
@@ -108,7 +110,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
 		 struct failure *why)
 {
-	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->kernel, d->initrd };
+	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->kernel, d->initrd };
 	int kept[ARRAY_LEN(all)], r;
 	struct process_spec p = {
 		.path = spec->binary,

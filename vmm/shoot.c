@@ -2,10 +2,10 @@
  *
  * Taking a snapshot:
  *
- *     making (a worker: the directory and its files) → pausing → saving (device state) → describing (a worker: snapshot.json) → capturing
- *     → resuming → done
+ *     making (a worker: the directory and its files) → waiting (for an earlier capture) → arming (a worker) → pausing → saving (device state)
+ *     → taking (a worker: marks the instant; where that can't be had, copies) → resuming → describing (a worker: snapshot.json) → done
  *
- * A failure from pausing on still resumes a guest that ran before. */
+ * and the capture goes on by itself. A failure from pausing on still resumes a guest that ran before. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,17 +17,21 @@
 #include "vmm/fork_private.h"
 #include "vmm/snapshot.h"
 
-enum step { MAKING, PAUSING, SAVING, DESCRIBING, CAPTURING, RESUMING };
+enum step { MAKING, WAITING, ARMING, PAUSING, SAVING, TAKING, RESUMING, DESCRIBING };
 
 struct shoot {
 	struct job job;
-	struct capture capture;
+	struct capture *capture;
 	struct fork *fork;
 	struct shot *shot;
+	struct snapshot *snapshot; /* what comes of it */
 	struct op *op;
 	enum step step;
-	uint64_t since;
+	uint64_t since, stopped;
+	double stop_ms;
 	bool was_running, failing, vm_gone;
+	bool working; /* a worker has it */
+	bool delta;   /* a private child's own pages are enough */
 	struct failure why, job_why;
 	char place[4097]; /* the directory of snapshots, made by the worker */
 	int memory, vmstate;
@@ -47,6 +51,7 @@ static void shoot_free(struct shoot *s)
 {
 	close_fd(&s->memory);
 	close_fd(&s->vmstate);
+	snapshot_unref(s->snapshot);
 	shot_unref(s->shot);
 	fork_unref(s->fork);
 	free(s);
@@ -58,10 +63,11 @@ static void tell(struct shoot *s)
 	double ms = (double)(now_us() - s->since) / 1000;
 
 	if (!s->failing) {
-		s->shot->state = SHOT_COMPLETE;
 		f->all->metrics.snapshots++;
 		metrics_observe(&f->all->metrics.snapshot_seconds, ms / 1000);
-		fork_event(f, (struct event_facts){ .what = "snapshot", .snapshot = s->shot->name, .ms = ms, .has_ms = true });
+		if (s->was_running)
+			metrics_observe(&f->all->metrics.stop_seconds, s->stop_ms / 1000);
+		fork_event(f, (struct event_facts){ .what = "snapshot", .snapshot = s->shot->name, .ms = ms, .has_ms = true, .stop_ms = s->stop_ms });
 		return;
 	}
 	if (s->shot->fork)
@@ -82,6 +88,10 @@ static void shoot_finish(struct shoot *s)
 	if (op)
 		op->cancel = NULL;
 	tell(s);
+	if (!failed)
+		capture_go_on(s->capture, s->shot, s->snapshot);
+	else if (s->capture)
+		capture_cancel(s->capture);
 	if (s->vm_gone) {
 		f->task = NULL; /* with the VM gone there is nothing to wind up but what fork_vm_ended() does */
 		f->task_data = NULL;
@@ -96,50 +106,23 @@ static void shoot_finish(struct shoot *s)
 		op->done(op, failed ? &why : NULL, op->data);
 }
 
-/* The guest goes on if it ran before; then all is over. */
-static void shoot_resume(struct shoot *s)
+static void work(struct shoot *s, enum step step, void (*run)(struct job *), void (*done)(struct job *))
 {
-	struct fork *f = s->fork;
-
-	if (s->vm_gone || !s->was_running) {
-		shoot_finish(s);
-		return;
-	}
-	s->step = RESUMING;
-	fork_request(f, f->driver->resume);
+	s->step = step;
+	s->working = true;
+	s->job.run = run;
+	s->job.done = done;
+	jobs_submit(s->fork->all->jobs, &s->job);
 }
 
-static void shoot_failed(struct shoot *s, const struct failure *why)
+/* A worker is back. Returns whether all is well. */
+static bool worked(struct shoot *s)
 {
-	remember(s, why);
-	shoot_resume(s);
-}
-
-static void on_may_run(struct capture *c)
-{
-	(void)c; /* captured() comes at the same time */
-}
-
-static void on_captured(struct capture *c, const struct failure *why)
-{
-	struct shoot *s = container_of(c, struct shoot, capture);
-
-	if (why)
-		remember(s, why);
-	shoot_resume(s);
-}
-
-static void capture(struct shoot *s)
-{
-	struct fork *f = s->fork;
-
-	s->step = CAPTURING;
-	s->capture.region = &f->ram;
-	s->capture.pid = f->vm->process.pid;
-	s->capture.memory = s->memory;
-	s->capture.may_run = on_may_run;
-	s->capture.captured = on_captured;
-	capture_begin(&s->capture, f->all->jobs);
+	s->working = false;
+	if (s->job_why.code)
+		remember(s, &s->job_why);
+	s->job_why.code = 0;
+	return !s->failing;
 }
 
 static void fill_recipe(struct shoot *s, const char *state, size_t n)
@@ -160,13 +143,56 @@ static void fill_recipe(struct shoot *s, const char *state, size_t n)
 	strftime(r->created, sizeof r->created, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static int write_manifest(struct shoot *s)
+static int write_manifest(struct shoot *s, const struct text *json)
 {
-	const struct text *json = &s->shot->manifest;
 	AUTO_CLOSE int fd = openat(s->shot->dir, "snapshot.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r = fd < 0 ? -errno : write_all(fd, json->data, json->len);
 
 	return r < 0 ? fail_errno(&s->job_why, -r, "snapshot.json") : 0;
+}
+
+/* Of a live capture the file is not whole yet, and of a private child's never. */
+static int take_memory(struct shoot *s, struct snapshot *snapshot)
+{
+	const struct fork *f = s->fork;
+	struct stat st;
+	int r = capture_source(s->capture, s->memory, &snapshot->memory, &s->job_why);
+
+	if (r < 0)
+		return r;
+	if (fstat(s->memory, &st) == 0)
+		snapshot->memory_bytes = (uint64_t)st.st_blocks * 512;
+	snapshot->dir = fcntl(s->shot->dir, F_DUPFD_CLOEXEC, 3);
+	snapshot->key.serial = s->shot->serial;
+	snapshot->delta = s->delta && capture_is_live(s->capture);
+	atomic_store(&snapshot->pending, capture_is_live(s->capture));
+	if (snapshot->delta) {
+		snapshot->template = template_ref(f->origin->template);
+		return 0;
+	}
+	snapshot->file = openat(s->shot->dir, "memory.bin", O_RDONLY | O_CLOEXEC);
+	if (snapshot->file < 0)
+		return fail_errno(&s->job_why, errno, "memory.bin");
+	return capture_is_live(s->capture) ? 0 : template_wrap(&snapshot->template, snapshot->file, f->ram.size, &s->job_why);
+}
+
+static int describe(struct shoot *s, const char *state, size_t n)
+{
+	AUTO_TEXT struct text json = { 0 };
+	struct snapshot *snapshot;
+	int r;
+
+	fill_recipe(s, state, n);
+	recipe_print(&s->shot->recipe, &json);
+	if (json.failed)
+		return fail(&s->job_why, ENOMEM, "no memory for snapshot.json");
+	r = write_manifest(s, &json);
+	if (r == 0)
+		r = snapshot_create(&snapshot, &s->shot->recipe, state, n, &s->job_why);
+	if (r < 0)
+		return r;
+	s->snapshot = snapshot;
+	return take_memory(s, snapshot);
 }
 
 static void describe_run(struct job *job)
@@ -176,36 +202,63 @@ static void describe_run(struct job *job)
 	size_t n;
 	int r = read_file(s->vmstate, SNAPSHOT_VMSTATE_MAX, &state, &n);
 
-	if (r < 0) {
+	if (r < 0)
 		fail_errno(&s->job_why, -r, "its vmstate can't be read again");
-		return;
-	}
-	fill_recipe(s, state, n);
-	recipe_print(&s->shot->recipe, &s->shot->manifest);
-	if (s->shot->manifest.failed)
-		fail(&s->job_why, ENOMEM, "no memory for snapshot.json");
 	else
-		write_manifest(s);
+		describe(s, state, n);
 }
 
 static void describe_done(struct job *job)
 {
 	struct shoot *s = container_of(job, struct shoot, job);
+	struct failure why;
 
-	if (s->job_why.code)
-		shoot_failed(s, &s->job_why);
-	else if (s->failing)
-		shoot_resume(s);
-	else
-		capture(s);
+	if (worked(s) && snapshot_publish(shot_inode(s->shot), s->snapshot) < 0) {
+		fail(&why, ENOMEM, "no memory");
+		remember(s, &why);
+	}
+	if (!s->failing)
+		s->shot->snapshot = snapshot_ref(s->snapshot);
+	shoot_finish(s);
 }
 
-static void describe(struct shoot *s)
+/* The guest went on, or never ran. */
+static void shoot_resumed(struct shoot *s)
 {
-	s->step = DESCRIBING;
-	s->job.run = describe_run;
-	s->job.done = describe_done;
-	jobs_submit(s->fork->all->jobs, &s->job);
+	if (s->was_running && s->stopped)
+		s->stop_ms = (double)(now_us() - s->stopped) / 1000;
+	if (s->failing)
+		shoot_finish(s);
+	else
+		work(s, DESCRIBING, describe_run, describe_done);
+}
+
+/* The guest goes on if it ran before. */
+static void shoot_resume(struct shoot *s)
+{
+	struct fork *f = s->fork;
+
+	if (s->vm_gone || !s->was_running || s->step < PAUSING) {
+		shoot_resumed(s);
+		return;
+	}
+	s->step = RESUMING;
+	fork_request(f, f->driver->resume);
+}
+
+static void take_run(struct job *job)
+{
+	struct shoot *s = container_of(job, struct shoot, job);
+
+	capture_take(s->capture, s->memory, &s->job.cancelled, &s->job_why);
+}
+
+static void take_done(struct job *job)
+{
+	struct shoot *s = container_of(job, struct shoot, job);
+
+	worked(s);
+	shoot_resume(s);
 }
 
 static void save(struct vm *vm)
@@ -222,15 +275,15 @@ static void shoot_answered(struct fork *f, const struct failure *why)
 
 	if (why)
 		remember(s, why);
-	if (s->step == RESUMING)
-		shoot_finish(s);
-	else if (s->failing)
+	if (s->step == RESUMING) {
+		shoot_resumed(s);
+	} else if (s->failing) {
 		shoot_resume(s);
-	else if (s->step == PAUSING) {
+	} else if (s->step == PAUSING) {
 		s->step = SAVING;
 		fork_request(f, save);
 	} else {
-		describe(s);
+		work(s, TAKING, take_run, take_done);
 	}
 }
 
@@ -244,9 +297,8 @@ static void shoot_exited(struct fork *f, const siginfo_t *how)
 	remember(s, &why);
 	s->vm_gone = true;
 	s->how = *how;
-	if (s->step == CAPTURING)
-		capture_cancel(&s->capture);
-	else if (s->step != MAKING && s->step != DESCRIBING)
+	atomic_store(&s->job.cancelled, true);
+	if (!s->working)
 		shoot_finish(s);
 }
 
@@ -257,10 +309,9 @@ static void shoot_removed(struct fork *f)
 
 	fail(&why, ENOENT, "the fork was removed meanwhile");
 	remember(s, &why);
-	if (s->step == CAPTURING)
-		capture_cancel(&s->capture);
+	atomic_store(&s->job.cancelled, true);
 	if (!s->vm_gone)
-		f->driver->kill(f->vm);
+		fork_kill(f);
 }
 
 static void shoot_cancel(struct op *op)
@@ -270,14 +321,67 @@ static void shoot_cancel(struct op *op)
 
 	fail(&why, ECANCELED, "the writer was told to end");
 	remember(s, &why);
-	if (s->step == CAPTURING)
-		capture_cancel(&s->capture);
+	atomic_store(&s->job.cancelled, true);
+	if (s->step == WAITING)
+		shoot_finish(s);
+}
+
+static void arm_run(struct job *job)
+{
+	struct shoot *s = container_of(job, struct shoot, job);
+
+	capture_arm(s->capture, s->memory, s->delta);
+}
+
+static void arm_done(struct job *job)
+{
+	struct shoot *s = container_of(job, struct shoot, job);
+	struct fork *f = s->fork;
+
+	if (!worked(s)) {
+		shoot_resume(s);
+		return;
+	}
+	if (!capture_is_live(s->capture) && !f->not_live[0])
+		snprintf(f->not_live, sizeof f->not_live, "%s", s->capture->why.text);
+	s->step = PAUSING;
+	s->stopped = now_us();
+	fork_request(f, f->driver->pause);
+}
+
+/* Only one capture of a guest can be under way. */
+static void begin(struct shoot *s)
+{
+	struct fork *f = s->fork;
+	struct failure why;
+
+	if (f->capture) {
+		s->step = WAITING;
+		return;
+	}
+	s->capture = capture_create(f);
+	if (s->capture) {
+		work(s, ARMING, arm_run, arm_done);
+		return;
+	}
+	fail(&why, ENOMEM, "no memory for a capture");
+	remember(s, &why);
+	shoot_finish(s);
+}
+
+static void shoot_captured(struct fork *f)
+{
+	struct shoot *s = f->task_data;
+
+	if (s->step == WAITING && !s->failing && !s->vm_gone)
+		begin(s);
 }
 
 static const struct task shoot_task = {
 	.name = "a snapshot",
 	.answered = shoot_answered,
 	.exited = shoot_exited,
+	.captured = shoot_captured,
 	.removed = shoot_removed,
 };
 
@@ -311,17 +415,11 @@ static void make_run(struct job *job)
 static void make_done(struct job *job)
 {
 	struct shoot *s = container_of(job, struct shoot, job);
-	struct fork *f = s->fork;
 
-	if (s->job_why.code)
-		remember(s, &s->job_why);
-	if (s->failing) {
-		s->was_running = false; /* it was not stopped either */
-		shoot_resume(s);
-		return;
-	}
-	s->step = PAUSING;
-	fork_request(f, f->driver->pause);
+	if (worked(s))
+		begin(s);
+	else
+		shoot_finish(s);
 }
 
 static int new_shot(struct shot **ret, struct fork *f, const char *name)
@@ -353,11 +451,14 @@ static int may_shoot(const struct fork *f, const char *name, struct failure *why
 	return 0;
 }
 
+/* A snapshot in memory shares what its fork shares; one on a disk is whole. */
 static void shoot_begin(struct shoot *s, struct fork *f, struct shot *shot, struct op *op)
 {
 	const char *place = config_get(&f->all->config, CONFIG_SNAPSHOT_DIR);
+	bool in_memory = !strcmp(place, "memory");
 
-	snprintf(s->place, sizeof s->place, "%s", strcmp(place, "memory") ? place : f->all->memory_path);
+	snprintf(s->place, sizeof s->place, "%s", in_memory ? f->all->memory_path : place);
+	s->delta = in_memory && f->origin && f->origin->template;
 	s->fork = fork_ref(f);
 	s->shot = shot_ref(shot);
 	s->op = op;
@@ -367,9 +468,7 @@ static void shoot_begin(struct shoot *s, struct fork *f, struct shot *shot, stru
 	list_append(&f->shots, &shot->link);
 	op->cancel = shoot_cancel;
 	op->runner = s;
-	s->job.run = make_run;
-	s->job.done = make_done;
-	jobs_submit(f->all->jobs, &s->job);
+	work(s, MAKING, make_run, make_done);
 }
 
 int fork_shoot(struct fork *f, const char *name, struct op *op, struct failure *why)

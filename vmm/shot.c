@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 
 #include "vmm/base/log.h"
+#include "vmm/capture.h"
 #include "vmm/fork_private.h"
+#include "vmm/pool.h"
 
 const char *shot_state_name(enum shot_state s)
 {
@@ -38,7 +40,7 @@ void shot_unref(struct shot *s)
 		return;
 	close_fd(&s->dir);
 	close_fd(&s->parent);
-	text_finish(&s->manifest);
+	snapshot_unref(s->snapshot);
 	free(s);
 }
 
@@ -85,6 +87,12 @@ void shot_drop(struct shot *s)
 
 	s->fork = NULL;
 	list_remove(&s->link);
+	if (s->snapshot) {
+		snapshot_retract(shot_inode(s));
+		pool_forget(f->all->pool, s->snapshot);
+	}
+	if (f->capture && f->capture->shot == s)
+		capture_dropped(f->capture);
 	remove_files(f->all, s);
 }
 
@@ -92,8 +100,8 @@ int shot_remove(struct shot *s, struct failure *why)
 {
 	struct fork *f = s->fork;
 
-	if (s->state == SHOT_WRITING)
-		return fail(why, EBUSY, "snapshot %s of fork %s: is being written", s->name, f->id);
+	if (!s->snapshot && s->state == SHOT_WRITING)
+		return fail(why, EBUSY, "snapshot %s of fork %s: is being taken", s->name, f->id);
 	fork_event(f, (struct event_facts){ .what = "snapshot-removed", .snapshot = s->name });
 	shot_drop(s);
 	fork_changed(f);
@@ -105,16 +113,4 @@ int shot_open(const struct shot *s, const char *member)
 	int fd = openat(s->dir, member, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
 	return fd < 0 ? -errno : fd;
-}
-
-struct shot *shot_by_inode(const struct forks *all, ino_t inode)
-{
-	struct fork *f;
-	struct shot *s;
-
-	list_for_each(f, &all->list, link)
-		list_for_each(s, &f->shots, link)
-			if (shot_inode(s) == inode)
-				return s->state == SHOT_COMPLETE ? s : NULL;
-	return NULL;
 }

@@ -2,13 +2,16 @@
 #include "vmm/snapshot.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "vmm/base/io.h"
+#include "vmm/base/list.h"
 
 int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *ret, ino_t *ret_inode, struct failure *why)
 {
@@ -63,6 +66,158 @@ int copy_to_memfd(int from, const char *name, size_t max, struct failure *why)
 	return r < 0 ? fail_errno(why, -r, "%s: can't be kept in memory", name) : r;
 }
 
+/* What was found out about a snapshot whose files have not changed since. No file is kept open for it. */
+struct known {
+	struct list link;
+	struct snapshot_key key;
+	struct recipe recipe;
+	int vmstate;
+	bool has_data;
+	struct extents data; /* of its memory */
+};
+
+#define KNOWN_MAX 16
+#define SETTLED_NSEC 50000000 /* a file is written to again within a tick of its clock without a trace; ticks are 10 ms at most */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t settled = PTHREAD_COND_INITIALIZER;
+/* guarded by lock; the oldest first */
+static struct list known = { &known, &known };
+static unsigned int known_count;
+static struct list published = { &published, &published };
+
+struct publication {
+	struct list link;
+	ino_t inode;
+	struct snapshot *snapshot;
+};
+
+static void forget(struct known *k)
+{
+	list_remove(&k->link);
+	close_fd(&k->vmstate);
+	extents_finish(&k->data);
+	free(k);
+	known_count--;
+}
+
+void snapshot_forget(void)
+{
+	pthread_mutex_lock(&lock);
+	while (!list_empty(&known))
+		forget(list_first(&known, struct known, link));
+	pthread_mutex_unlock(&lock);
+}
+
+/* Padding is zero on both sides: the structs are cleared before they are filled. */
+static bool same_key(const struct snapshot_key *a, const struct snapshot_key *b)
+{
+	return !memcmp(a, b, sizeof *a);
+}
+
+/* Called with the lock. */
+static struct known *find_known(const struct snapshot *s)
+{
+	struct known *k;
+
+	list_for_each(k, &known, link)
+		if (same_key(&k->key, &s->key))
+			return k;
+	return NULL;
+}
+
+/* Where the data of a file lies is looked up once: that takes a millisecond for each hundred megabytes. */
+static bool recall_data(const struct snapshot *s, struct extents *ret)
+{
+	struct known *k;
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	k = find_known(s);
+	found = k && k->has_data && extents_union(ret, &k->data, &(struct extents){ 0 }) == 0;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static void remember_data(const struct snapshot *s)
+{
+	struct known *k;
+
+	pthread_mutex_lock(&lock);
+	k = find_known(s);
+	if (k && !k->has_data)
+		k->has_data = memory_source_extents(s->memory, &k->data) == 0;
+	pthread_mutex_unlock(&lock);
+}
+
+int snapshot_memory(struct snapshot *s, struct memory_source **ret, struct failure *why)
+{
+	AUTO_EXTENTS struct extents data = { 0 };
+	int r = 0;
+
+	pthread_mutex_lock(&s->making);
+	if (!s->memory) {
+		bool known_data = recall_data(s, &data);
+
+		r = memory_source_create_file(&s->memory, s->file, s->recipe.ram_size, known_data ? &data : NULL, why);
+		if (r == 0 && !known_data)
+			remember_data(s);
+	}
+	pthread_mutex_unlock(&s->making);
+	if (r == 0)
+		*ret = s->memory;
+	return r;
+}
+
+static bool recall(struct snapshot *s)
+{
+	struct known *k;
+
+	pthread_mutex_lock(&lock);
+	k = find_known(s);
+	if (k) {
+		s->recipe = k->recipe;
+		s->vmstate = fcntl(k->vmstate, F_DUPFD_CLOEXEC, 3);
+	}
+	pthread_mutex_unlock(&lock);
+	return s->vmstate >= 0;
+}
+
+static bool before(const struct timespec *t, const struct timespec *now)
+{
+	int64_t age = ((int64_t)now->tv_sec - t->tv_sec) * 1000000000 + now->tv_nsec - t->tv_nsec;
+
+	return age > SETTLED_NSEC;
+}
+
+static bool is_settled(const struct snapshot_key *k)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return before(&k->manifest.changed, &now) && before(&k->manifest.modified, &now) && before(&k->memory.changed, &now) &&
+	       before(&k->memory.modified, &now) && before(&k->vmstate.changed, &now) && before(&k->vmstate.modified, &now);
+}
+
+static void remember(const struct snapshot *s)
+{
+	struct known *k = is_settled(&s->key) ? calloc(1, sizeof *k) : NULL;
+
+	if (!k)
+		return;
+	k->key = s->key;
+	k->recipe = s->recipe;
+	k->vmstate = fcntl(s->vmstate, F_DUPFD_CLOEXEC, 3);
+	pthread_mutex_lock(&lock);
+	list_append(&known, &k->link);
+	known_count++;
+	if (k->vmstate < 0)
+		forget(k);
+	if (known_count > KNOWN_MAX)
+		forget(list_first(&known, struct known, link));
+	pthread_mutex_unlock(&lock);
+}
+
 /* Opens a member and looks what it is. */
 static int open_member(const struct caller *c, int dir, const char *name, struct stat *st, struct failure *why)
 {
@@ -79,18 +234,21 @@ static int open_member(const struct caller *c, int dir, const char *name, struct
 	return steal_fd(&fd);
 }
 
-static int read_recipe(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+#define SET_KEY(part, st)                                 \
+	do {                                              \
+		(part).dev = (st)->st_dev;                \
+		(part).ino = (st)->st_ino;                \
+		(part).size = (st)->st_size;              \
+		(part).modified = (st)->st_mtim;          \
+		(part).changed = (st)->st_ctim;           \
+	} while (0)
+
+static int read_recipe(struct snapshot *s, int manifest, struct failure *why)
 {
 	AUTO_FREE char *json = NULL;
-	AUTO_CLOSE int fd = -1;
-	struct stat st;
 	size_t n;
-	int r;
+	int r = read_file(manifest, RECIPE_JSON_MAX, &json, &n);
 
-	fd = open_member(c, dir, "snapshot.json", &st, why);
-	if (fd < 0)
-		return fd;
-	r = read_file(fd, RECIPE_JSON_MAX, &json, &n);
 	if (r == -EFBIG)
 		return fail(why, EINVAL, "snapshot.json: is larger than %u bytes", RECIPE_JSON_MAX);
 	if (r < 0)
@@ -99,20 +257,28 @@ static int read_recipe(struct snapshot *s, const struct caller *c, int dir, stru
 	return r < 0 ? fail_within(why, "snapshot.json") : 0;
 }
 
-static int open_memory(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+static int open_memory(struct snapshot *s, const struct caller *c, int dir, const char *name, struct failure *why)
 {
-	const struct recipe *recipe = &s->recipe;
 	struct stat st;
 
-	s->memory = open_member(c, dir, recipe->memory.file, &st, why);
-	if (s->memory < 0)
-		return s->memory;
-	if ((uint64_t)st.st_size < recipe->ram_size)
-		return fail(why, EINVAL, "%s: is truncated: it has %lld bytes, the guest's RAM %llu", recipe->memory.file,
-			    (long long)st.st_size, (unsigned long long)recipe->ram_size);
+	s->file = open_member(c, dir, name, &st, why);
+	if (s->file < 0)
+		return s->file;
 	s->memory_bytes = (uint64_t)st.st_blocks * 512;
-	if ((uint64_t)st.st_size != recipe->memory.size)
-		return fail(why, EINVAL, "%s: has %lld bytes, snapshot.json says %llu", recipe->memory.file, (long long)st.st_size,
+	SET_KEY(s->key.memory, &st);
+	return 0;
+}
+
+static int check_memory(const struct snapshot *s, struct failure *why)
+{
+	const struct recipe *recipe = &s->recipe;
+	off_t size = s->key.memory.size;
+
+	if ((uint64_t)size < recipe->ram_size)
+		return fail(why, EINVAL, "%s: is truncated: it has %lld bytes, the guest's RAM %llu", recipe->memory.file, (long long)size,
+			    (unsigned long long)recipe->ram_size);
+	if ((uint64_t)size != recipe->memory.size)
+		return fail(why, EINVAL, "%s: has %lld bytes, snapshot.json says %llu", recipe->memory.file, (long long)size,
 			    (unsigned long long)recipe->memory.size);
 	return 0;
 }
@@ -127,19 +293,13 @@ static int check_vmstate(const struct recipe *recipe, const char *data, size_t n
 	return 0;
 }
 
-static int open_vmstate(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+static int read_vmstate(struct snapshot *s, int fd, struct failure *why)
 {
 	const char *name = s->recipe.vmstate.file;
 	AUTO_FREE char *data = NULL;
-	AUTO_CLOSE int fd = -1;
-	struct stat st;
 	size_t n;
-	int r;
+	int r = read_file(fd, SNAPSHOT_VMSTATE_MAX, &data, &n);
 
-	fd = open_member(c, dir, name, &st, why);
-	if (fd < 0)
-		return fd;
-	r = read_file(fd, SNAPSHOT_VMSTATE_MAX, &data, &n);
 	if (r == -EFBIG)
 		return fail(why, EINVAL, "%s: is larger than %u MiB", name, SNAPSHOT_VMSTATE_MAX >> 20);
 	if (r < 0)
@@ -151,21 +311,72 @@ static int open_vmstate(struct snapshot *s, const struct caller *c, int dir, str
 	return s->vmstate < 0 ? fail_errno(why, -s->vmstate, "%s: can't be kept in memory", name) : 0;
 }
 
-int snapshot_open(struct snapshot **ret, const struct caller *c, int dir, const char *path, struct failure *why)
+/* A manifest that has not changed since it was read need not be read again. */
+static bool known_recipe(const struct snapshot *s, struct recipe *ret)
+{
+	struct known *k;
+	bool found = false;
+
+	pthread_mutex_lock(&lock);
+	list_for_each(k, &known, link)
+		if (!memcmp(&k->key.manifest, &s->key.manifest, sizeof s->key.manifest)) {
+			*ret = k->recipe;
+			found = true;
+		}
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static int open_members(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+{
+	AUTO_CLOSE int manifest = -1, vmstate = -1;
+	struct stat st;
+	int r = 0;
+
+	manifest = open_member(c, dir, "snapshot.json", &st, why);
+	if (manifest < 0)
+		return manifest;
+	SET_KEY(s->key.manifest, &st);
+	if (!known_recipe(s, &s->recipe))
+		r = read_recipe(s, manifest, why);
+	if (r == 0)
+		r = open_memory(s, c, dir, s->recipe.memory.file, why);
+	if (r == 0)
+		r = check_memory(s, why);
+	if (r < 0)
+		return r;
+	vmstate = open_member(c, dir, s->recipe.vmstate.file, &st, why);
+	if (vmstate < 0)
+		return vmstate;
+	SET_KEY(s->key.vmstate, &st);
+	if (recall(s))
+		return 0;
+	r = read_vmstate(s, vmstate, why);
+	if (r == 0)
+		remember(s);
+	return r;
+}
+
+static struct snapshot *alloc_snapshot(void)
 {
 	struct snapshot *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	atomic_init(&s->refs, 1);
+	pthread_mutex_init(&s->making, NULL);
+	s->file = s->vmstate = s->dir = -1;
+	return s;
+}
+
+int snapshot_open(struct snapshot **ret, const struct caller *c, int dir, const char *path, struct failure *why)
+{
+	struct snapshot *s = alloc_snapshot();
 	int r;
 
 	if (!s)
 		return fail(why, ENOMEM, "%s: no memory", path);
-	s->refs = 1;
-	s->memory = s->vmstate = -1;
-	snprintf(s->path, sizeof s->path, "%s", path);
-	r = read_recipe(s, c, dir, why);
-	if (r == 0)
-		r = open_memory(s, c, dir, why);
-	if (r == 0)
-		r = open_vmstate(s, c, dir, why);
+	r = open_members(s, c, dir, why);
 	if (r < 0) {
 		snapshot_unref(s);
 		return fail_within(why, "snapshot %s", path);
@@ -174,18 +385,40 @@ int snapshot_open(struct snapshot **ret, const struct caller *c, int dir, const 
 	return 0;
 }
 
+int snapshot_create(struct snapshot **ret, const struct recipe *recipe, const char *vmstate, size_t n, struct failure *why)
+{
+	struct snapshot *s = alloc_snapshot();
+	int r;
+
+	if (!s)
+		return fail(why, ENOMEM, "no memory for a snapshot");
+	s->recipe = *recipe;
+	s->vmstate = sealed_memfd("vmstate", vmstate, n);
+	if (s->vmstate < 0) {
+		r = s->vmstate;
+		snapshot_unref(s);
+		return fail_errno(why, -r, "the device state can't be kept in memory");
+	}
+	*ret = s;
+	return 0;
+}
+
 struct snapshot *snapshot_ref(struct snapshot *s)
 {
-	s->refs++;
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
 	return s;
 }
 
 void snapshot_unref(struct snapshot *s)
 {
-	if (!s || --s->refs)
+	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	close_fd(&s->memory);
+	memory_source_unref(s->memory);
+	template_unref(s->template);
+	close_fd(&s->file);
 	close_fd(&s->vmstate);
+	close_fd(&s->dir);
+	pthread_mutex_destroy(&s->making);
 	free(s);
 }
 
@@ -197,4 +430,85 @@ int snapshot_vmstate(const struct snapshot *s)
 	snprintf(path, sizeof path, "/proc/self/fd/%d", s->vmstate);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+int snapshot_publish(ino_t inode, struct snapshot *s)
+{
+	struct publication *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return -ENOMEM;
+	p->inode = inode;
+	p->snapshot = snapshot_ref(s);
+	pthread_mutex_lock(&lock);
+	list_append(&published, &p->link);
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+/* Called with the lock. */
+static struct publication *find_published(ino_t inode)
+{
+	struct publication *p;
+
+	list_for_each(p, &published, link)
+		if (p->inode == inode)
+			return p;
+	return NULL;
+}
+
+void snapshot_retract(ino_t inode)
+{
+	struct publication *p;
+
+	pthread_mutex_lock(&lock);
+	p = find_published(inode);
+	if (p)
+		list_remove(&p->link);
+	pthread_mutex_unlock(&lock);
+	if (p)
+		snapshot_unref(p->snapshot);
+	free(p);
+}
+
+struct snapshot *snapshot_by_inode(ino_t inode)
+{
+	struct publication *p;
+	struct snapshot *s;
+
+	pthread_mutex_lock(&lock);
+	p = find_published(inode);
+	s = p ? snapshot_ref(p->snapshot) : NULL;
+	pthread_mutex_unlock(&lock);
+	return s;
+}
+
+void snapshot_settle(struct snapshot *s, int result)
+{
+	pthread_mutex_lock(&lock);
+	atomic_store(&s->pending, result);
+	pthread_cond_broadcast(&settled);
+	pthread_mutex_unlock(&lock);
+}
+
+#define LOOK_NSEC 20000000 /* how often a waiting worker looks whether it was called off */
+
+int snapshot_wait(struct snapshot *s, const atomic_bool *cancelled, struct failure *why)
+{
+	int r;
+
+	pthread_mutex_lock(&lock);
+	while ((r = atomic_load(&s->pending)) > 0 && !(cancelled && atomic_load(cancelled))) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += LOOK_NSEC;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&settled, &lock, &until);
+	}
+	pthread_mutex_unlock(&lock);
+	if (r > 0)
+		return fail(why, ECANCELED, "waiting for the snapshot to be complete was called off");
+	return r < 0 ? fail_errno(why, EIO, "the snapshot was never completed") : 0;
 }

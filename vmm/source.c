@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "vmm/base/io.h"
+#include "vmm/base/log.h"
 #include "vmm/host.h"
 
 #define KERNEL_MAX (1ul << 30) /* bytes of a kernel or an initrd */
@@ -14,7 +15,7 @@
 
 void source_init(struct source *s)
 {
-	*s = (struct source){ .dir = -1, .kernel = -1, .initrd = -1 };
+	*s = (struct source){ .kernel = -1, .initrd = -1 };
 }
 
 void source_finish(struct source *s)
@@ -22,9 +23,7 @@ void source_finish(struct source *s)
 	caller_unref(s->caller);
 	caller_unref(s->self);
 	config_finish(&s->config);
-	close_fd(&s->dir);
-	template_unref(s->template);
-	snapshot_unref(s->snapshot);
+	origin_unref(s->origin);
 	close_fd(&s->kernel);
 	close_fd(&s->initrd);
 	free(s->args);
@@ -80,7 +79,7 @@ static int find_driver(struct source *s, const char *name, struct failure *why)
 /* The configured value as a string that outlives the source. */
 static const char *backend_of(const struct config *c)
 {
-	static const char *const names[] = { "memfd-shared", "memfd-private", "file" };
+	static const char *const names[] = { "memfd-shared", "memfd-private", "file", "userfault" };
 	const char *value = config_get(c, CONFIG_MEMORY_BACKEND);
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -105,40 +104,137 @@ static int fit_restore(struct source *s, struct failure *why)
 	if (!strcmp(s->recipe.accel, "kvm") && !s->facts.accel_kvm)
 		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
 	s->backend = backend_of(&s->config);
-	s->region = !strcmp(s->backend, "memfd-shared") ? REGION_SHARED : REGION_FILE;
+	s->region = !strcmp(s->backend, "memfd-shared") || !strcmp(s->backend, "userfault") ? REGION_SHARED : REGION_FILE;
 	return s->driver->check(&s->recipe, s->region, why);
 }
 
-/* What was taken in memory, by a daemon, doesn't change any more and is shared as it is; what is a file of somebody's is copied once. */
-static int find_template(struct source *s, struct failure *why)
+/* What was taken in memory, by this daemon, doesn't change any more and is shared as it is; what is a file of somebody's is copied once. */
+static int find_template(struct source *s, struct origin *o, struct failure *why)
 {
 	uint64_t keep = config_number(&s->config, CONFIG_TEMPLATES_MAX) << 20;
+	struct snapshot *snapshot = o->snapshot;
+	int r = 0;
 
-	if (strcmp(s->backend, "memfd-private") || s->ours)
+	if (!snapshot->delta)
+		r = snapshot_wait(snapshot, s->cancelled, why);
+	if (r == 0 && !snapshot->template && strcmp(o->backend, "memfd-private"))
 		return 0;
-	return template_get(&s->template, s->snapshot->memory, s->recipe.ram_size, keep, s->cancelled, why);
+	if (r == 0 && !snapshot->template)
+		r = snapshot_memory(snapshot, &o->memory, why);
+	if (r == 0 && !snapshot->template)
+		return template_get(&o->template, snapshot->file, o->memory, keep, s->cancelled, why);
+	if (r == 0) {
+		o->template = template_ref(snapshot->template);
+		o->memory = snapshot->memory;
+	}
+	return r;
+}
+
+static void set_fill(const struct source *s, struct origin *o)
+{
+	const char *fill = config_get(&s->config, CONFIG_FILL);
+
+	o->fill_must = strcmp(fill, "auto");
+	if (!strcmp(o->backend, "userfault")) {
+		o->fill = !strcmp(fill, "background") ? FILL_BACKGROUND : FILL_ONDEMAND;
+		o->fill_must = true;
+	} else {
+		o->fill = !strcmp(fill, "eager") ? FILL_EAGER : !strcmp(fill, "background") ? FILL_BACKGROUND : FILL_ONDEMAND;
+	}
+	if (o->fill == FILL_EAGER)
+		o->fill_must = false;
+}
+
+static int read_set(struct source *s, struct origin *o, int dir, char **ret, size_t *ret_n)
+{
+	AUTO_CLOSE int path = caller_open_at(o->writer, dir, WORKING_SET_FILE, NULL), fd = -1;
+
+	(void)s;
+	if (path < 0)
+		return path;
+	fd = caller_read(o->writer, path, WORKING_SET_FILE, NULL);
+	return fd < 0 ? fd : read_file(fd, WORKING_SET_MAX, ret, ret_n);
+}
+
+/* A set that can't be used is as good as none: the guest's pages come when they are asked for. */
+static void find_set(struct source *s, struct origin *o, int dir)
+{
+	const char *how = config_get(&s->config, CONFIG_WORKING_SET), *identity = s->recipe.memory.identity;
+	AUTO_FREE char *text = NULL;
+	struct failure why;
+	size_t n;
+	int r;
+
+	if (o->fill == FILL_EAGER || !strcmp(how, "off") || !*identity || dir < 0)
+		return;
+	o->writer = caller_ref(o->snapshot->dir >= 0 ? s->self : s->caller);
+	r = read_set(s, o, dir, &text, &n);
+	if (r == 0 && n)
+		r = working_set_parse(&o->set, text, n, identity, s->recipe.ram_size, &why);
+	if (r == -EINVAL)
+		log_warn("%s/" WORKING_SET_FILE ": %s", s->path, why.text);
+	o->learn = !strcmp(how, "record") || !o->set;
+	if (o->learn)
+		o->dir = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+	if (!strcmp(how, "record")) { /* what is placed teaches nothing */
+		working_set_unref(o->set);
+		o->set = NULL;
+	}
+}
+
+static int find_memory(struct source *s, struct origin *o, int dir, struct failure *why)
+{
+	int r;
+
+	if (o->region == REGION_FILE)
+		return find_template(s, o, why);
+	r = snapshot_memory(o->snapshot, &o->memory, why);
+	if (r < 0)
+		return r;
+	set_fill(s, o);
+	find_set(s, o, dir);
+	return 0;
+}
+
+static int make_origin(struct source *s, struct snapshot *snapshot, int dir, struct failure *why)
+{
+	struct origin *o = origin_create();
+	int r;
+
+	if (!o) {
+		snapshot_unref(snapshot);
+		return fail(why, ENOMEM, "%s: no memory", s->path);
+	}
+	s->origin = o;
+	o->snapshot = snapshot;
+	s->recipe = snapshot->recipe;
+	r = fit_restore(s, why);
+	if (r < 0)
+		return r;
+	o->driver = s->driver;
+	snprintf(o->binary, sizeof o->binary, "%s", s->facts.binary);
+	o->backend = s->backend;
+	o->region = s->region;
+	return find_memory(s, o, dir, why);
 }
 
 static int open_restore(struct source *s, struct failure *why)
 {
-	int r;
+	struct snapshot *snapshot;
+	AUTO_CLOSE int dir = -1;
+	ino_t inode;
+	int r = snapshot_find(s->caller, s->path, s->mount, &dir, &inode, why);
 
-	if (s->dir < 0) {
-		r = snapshot_find(s->caller, s->path, s->mount, &s->dir, &s->inode, why);
-		if (r < 0)
-			return r;
-		s->inside = r == SNAPSHOT_INSIDE;
-		if (s->inside)
-			return 0;
-	}
-	r = snapshot_open(&s->snapshot, s->inside ? s->self : s->caller, s->dir, s->path, why);
 	if (r < 0)
 		return r;
-	s->ours = s->inside;
-	s->inside = false;
-	s->recipe = s->snapshot->recipe;
-	r = fit_restore(s, why);
-	return r < 0 ? r : find_template(s, why);
+	if (r == SNAPSHOT_OUTSIDE) {
+		r = snapshot_open(&snapshot, s->caller, dir, s->path, why);
+		return r < 0 ? r : make_origin(s, snapshot, dir, why);
+	}
+	snapshot = snapshot_by_inode(inode);
+	if (!snapshot)
+		return fail(why, EINVAL, "%s: is no snapshot that can be restored", s->path);
+	return make_origin(s, snapshot, snapshot->dir, why);
 }
 
 static int open_file(struct source *s, const char *path, struct failure *why)

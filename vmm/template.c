@@ -8,6 +8,7 @@
 
 #include "vmm/base/list.h"
 #include "vmm/memory/copy.h"
+#include "vmm/memory/region.h"
 
 struct template {
 	struct list link;
@@ -17,7 +18,9 @@ struct template {
 	struct timespec changed;
 	uint64_t size;  /* of RAM */
 	uint64_t bytes; /* that it takes */
+	bool known;     /* in `all` */
 	int fd;
+	struct memory_source *source;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -30,6 +33,7 @@ static uint64_t limit;
 static void destroy(struct template *t)
 {
 	list_remove(&t->link);
+	memory_source_unref(t->source);
 	close_fd(&t->fd);
 	free(t);
 }
@@ -76,7 +80,7 @@ static struct template *find(const struct stat *st, uint64_t size)
 	return found;
 }
 
-static int fill(struct template *t, int memory, const atomic_bool *cancelled, struct failure *why)
+static int fill(struct template *t, struct memory_source *from, const atomic_bool *cancelled, struct failure *why)
 {
 	struct region r;
 	struct stat st;
@@ -85,25 +89,38 @@ static int fill(struct template *t, int memory, const atomic_bool *cancelled, st
 	if (result < 0)
 		return result;
 	t->fd = r.fd;
-	result = memory_fill(t->fd, memory, t->size, cancelled, NULL, why);
+	result = memory_fill(t->fd, from, cancelled, NULL, why);
 	if (result < 0)
 		return result;
 	if (fcntl(t->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) || fstat(t->fd, &st))
 		return fail_errno(why, errno, "the template can't be sealed");
 	t->bytes = (uint64_t)st.st_blocks * 512;
-	return 0;
+	return memory_source_create_file(&t->source, t->fd, t->size, NULL, why);
 }
 
-static int make(struct template **ret, const struct stat *st, int memory, uint64_t size, const atomic_bool *cancelled, struct failure *why)
+static struct template *alloc(uint64_t size)
 {
 	struct template *t = calloc(1, sizeof *t);
+
+	if (!t)
+		return NULL;
+	*t = (struct template){ .refs = 1, .size = size, .fd = -1 };
+	list_init(&t->link);
+	return t;
+}
+
+static int make(struct template **ret, const struct stat *st, struct memory_source *source, const atomic_bool *cancelled, struct failure *why)
+{
+	struct template *t = alloc(source->size);
 	int r;
 
 	if (!t)
 		return fail(why, ENOMEM, "no memory for a template");
-	*t = (struct template){ .refs = 1, .dev = st->st_dev, .ino = st->st_ino, .changed = st->st_mtim, .size = size, .fd = -1 };
-	list_init(&t->link);
-	r = fill(t, memory, cancelled, why);
+	t->dev = st->st_dev;
+	t->ino = st->st_ino;
+	t->changed = st->st_mtim;
+	t->known = true;
+	r = fill(t, source, cancelled, why);
 	if (r < 0) {
 		destroy(t);
 		return r;
@@ -115,7 +132,24 @@ static int make(struct template **ret, const struct stat *st, int memory, uint64
 	return 0;
 }
 
-int template_get(struct template **ret, int memory, uint64_t size, uint64_t keep, const atomic_bool *cancelled, struct failure *why)
+int template_wrap(struct template **ret, int fd, uint64_t size, struct failure *why)
+{
+	struct template *t = alloc(size);
+	int r;
+
+	if (!t)
+		return fail(why, ENOMEM, "no memory for a template");
+	t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	r = t->fd < 0 ? fail_errno(why, errno, "the memory file") : memory_source_create_file(&t->source, t->fd, size, NULL, why);
+	if (r < 0) {
+		destroy(t);
+		return r;
+	}
+	*ret = t;
+	return 0;
+}
+
+int template_get(struct template **ret, int memory, struct memory_source *source, uint64_t keep, const atomic_bool *cancelled, struct failure *why)
 {
 	struct template *t;
 	struct stat st;
@@ -125,9 +159,9 @@ int template_get(struct template **ret, int memory, uint64_t size, uint64_t keep
 		return fail_errno(why, errno, "the memory file");
 	pthread_mutex_lock(&making);
 	limit = keep;
-	t = find(&st, size);
+	t = find(&st, source->size);
 	if (!t)
-		r = make(&t, &st, memory, size, cancelled, why);
+		r = make(&t, &st, source, cancelled, why);
 	pthread_mutex_unlock(&making);
 	if (r == 0)
 		*ret = t;
@@ -147,10 +181,12 @@ void template_unref(struct template *t)
 	if (!t)
 		return;
 	pthread_mutex_lock(&lock);
-	if (!--t->refs) {
+	if (!--t->refs && t->known) {
 		list_remove(&t->link);
 		list_append(&all, &t->link);
 		keep_limit();
+	} else if (!t->refs) {
+		destroy(t);
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -158,6 +194,11 @@ void template_unref(struct template *t)
 int template_fd(const struct template *t)
 {
 	return t->fd;
+}
+
+struct memory_source *template_source(const struct template *t)
+{
+	return t->source;
 }
 
 void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *ret_bytes)

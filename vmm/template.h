@@ -9,12 +9,16 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "vmm/base/failure.h"
+#include "vmm/memory/memory_source.h"
 
 struct template;
 
-/* The template of the memory file `memory`, made when there is none yet (a worker's task: it copies the data). Returns 0; as memory_fill(). */
-int template_get(struct template **ret, int memory, uint64_t size, uint64_t keep, const atomic_bool *cancelled, struct failure *why);
+/* The template of the memory file `memory`, which is `source` too, made when there is none yet (a worker's task: it copies the data). Returns 0; as memory_fill(). */
+int template_get(struct template **ret, int memory, struct memory_source *source, uint64_t keep, const atomic_bool *cancelled, struct failure *why);
+
+/* A memory file that nobody changes any more is a template as it is; `fd` is duplicated, read-only. It isn't counted, nor kept longer than it is used. Returns 0 or a
+ * negative errno. */
+int template_wrap(struct template **ret, int fd, uint64_t size, struct failure *why);
 struct template *template_ref(struct template *t);
 
 /* NULL is accepted. An unused one stays known as long as all unused ones together have no more than `keep` bytes, as template_get() was told last. */
@@ -22,6 +26,9 @@ void template_unref(struct template *t);
 
 /* The memfd; the template's own. */
 int template_fd(const struct template *t);
+
+/* The same as a source; the template's own. */
+struct memory_source *template_source(const struct template *t);
 
 /* How many there are, and the bytes that they take. */
 void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *ret_bytes);

@@ -93,7 +93,7 @@ static void turn_begin(struct fork *f, enum fork_state to)
 		break;
 	default:
 		f->stopping = true;
-		f->driver->kill(f->vm);
+		fork_kill(f);
 		break;
 	}
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "vmm/memory/copy.h"
+#include "vmm/memory/memory_source.h"
 
 #define SIZE (512ull << 20)
 #define PIECE (64u << 10)
@@ -30,7 +31,13 @@ static double now(void)
 
 static int by_memory_fill(int to, int from)
 {
-	return memory_fill(to, from, SIZE, NULL, NULL, NULL);
+	struct memory_source *source;
+	int r = memory_source_create_file(&source, from, SIZE, NULL, NULL);
+
+	if (r == 0)
+		r = memory_fill(to, source, NULL, NULL, NULL);
+	memory_source_unref(source);
+	return r;
 }
 
 static int by_cp(int to, int from)

@@ -148,6 +148,8 @@ test_private() {
 	command_is ok "$F/c/restore" "$F/a/snapshots/s"
 	is "its child" "of its own   " "$(dd if="$F/c/mem" bs=1 skip=$((32 << 20)) count=13 status=none)"
 	rmdir "$F/a" "$F/b"
+	is "its grandchild's too" 1 "$(metric templates_used)"
+	rmdir "$F/c"
 	wait_for 10 eval '[ "$(metric templates_used)" = 0 ]'
 	is "kept for the next" 1 "$(metric templates)"
 }

@@ -12,7 +12,7 @@ test_names() {
 	is "the root with a fork" "base clone config doctor error events help metrics restore" "$(ls "$F" | sort | xargs)"
 	is "a fork" "$FORK_FILES" "$(ls "$F/base" | sort | xargs)"
 	is "snapshots/" ready "$(ls "$F/base/snapshots")"
-	is "a snapshot" "memory.bin snapshot.json state vmstate" "$(ls "$F/base/snapshots/ready" | sort | xargs)"
+	is "a snapshot" "memory.bin snapshot.json state vmstate workingset" "$(ls "$F/base/snapshots/ready" | sort | xargs)"
 	is "its state" complete "$(cat "$F/base/snapshots/ready/state")"
 	ok jq -e . "$F/base/snapshots/ready/snapshot.json"
 	no stat "$F/nothing"

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "vmm/memory/copy.h"
+#include "vmm/memory/memory_source.h"
 #include "vmm/memory/extents.h"
 
 #define PAGE ((uint64_t)PAGE_BYTES)
@@ -48,6 +49,19 @@ static void assert_same(int a, int b, uint64_t size)
 	}
 }
 
+/* From the first bytes of a file. */
+static int fill(int to, int from, uint64_t size, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *ret_why)
+{
+	struct memory_source *source;
+	int r = memory_source_create_file(&source, from, size, NULL, ret_why);
+
+	if (r < 0)
+		return r;
+	r = memory_fill(to, source, cancelled, stats, ret_why);
+	memory_source_unref(source);
+	return r;
+}
+
 /* Data in all places that matter: the borders of a page, of a chunk, of the file; a page with only its last byte set; data that is zero. */
 Test(copy, fill)
 {
@@ -64,7 +78,7 @@ Test(copy, fill)
 	put(from, 4095, PAGE - 1, 'f');
 	cr_assert_eq(pwrite(from, zeros, sizeof zeros, 1000 * PAGE), (ssize_t)sizeof zeros);
 	put(from, 1050, 63, 'g');
-	cr_assert_eq(memory_fill(to, from, size, NULL, &stats, &why), 0, "%s", why.text);
+	cr_assert_eq(fill(to, from, size, NULL, &stats, &why), 0, "%s", why.text);
 	assert_same(from, to, size);
 	cr_assert_eq(stats.copied, 7 * PAGE);
 	cr_assert_eq(stats.zeros, 99 * PAGE);
@@ -82,7 +96,7 @@ Test(copy, fill_of_much)
 		if (i % 5)
 			put(from, i, i % PAGE, i % 5 == 1 ? '\0' : (char)('a' + i % 7));
 	put(to, 4002, 0, '!');
-	cr_assert_eq(memory_fill(to, from, size, NULL, &stats, &why), 0, "%s", why.text);
+	cr_assert_eq(fill(to, from, size, NULL, &stats, &why), 0, "%s", why.text);
 	assert_same(from, to, size);
 	cr_assert_eq(stats.copied + stats.zeros, (pages - pages / 5 - 1) * PAGE);
 	cr_assert_eq(bytes_of(to), stats.copied);
@@ -96,7 +110,7 @@ Test(copy, much_is_cancelled)
 
 	memset(piece, 'x', sizeof piece);
 	cr_assert_eq(pwrite(from, piece, sizeof piece, 0), (ssize_t)sizeof piece);
-	cr_assert_eq(memory_fill(to, from, 64 << 20, &cancelled, NULL, &why), -ECANCELED);
+	cr_assert_eq(fill(to, from, 64 << 20, &cancelled, NULL, &why), -ECANCELED);
 	cr_assert_eq(why.code, ECANCELED);
 	cr_assert_eq(bytes_of(to), 0);
 }
@@ -112,7 +126,7 @@ Test(copy, fill_without_a_window)
 	cr_assert_eq(pwrite(from, piece, sizeof piece, 1 << 20), (ssize_t)sizeof piece);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", to);
 	write_only = open(path, O_WRONLY | O_CLOEXEC);
-	cr_assert_eq(memory_fill(write_only, from, 64 << 20, NULL, NULL, &why), 0, "%s", why.text);
+	cr_assert_eq(fill(write_only, from, 64 << 20, NULL, NULL, &why), 0, "%s", why.text);
 	assert_same(from, to, 64 << 20);
 	cr_assert_eq(bytes_of(to), sizeof piece);
 }
@@ -123,7 +137,7 @@ Test(copy, fill_takes_only_the_first_bytes)
 
 	put(from, 3, 0, 'a');
 	put(from, 4, 0, 'b');
-	cr_assert_eq(memory_fill(to, from, 4 * PAGE, NULL, NULL, &why), 0, "%s", why.text);
+	cr_assert_eq(fill(to, from, 4 * PAGE, NULL, NULL, &why), 0, "%s", why.text);
 	assert_same(to, from, 4 * PAGE);
 	cr_assert_eq(bytes_of(to), PAGE);
 }
@@ -133,7 +147,7 @@ Test(copy, fill_of_an_odd_size)
 	AUTO_CLOSE int from = make_memfd(PAGE + 100), to = make_memfd(PAGE + 100);
 
 	put(from, 1, 99, 'z');
-	cr_assert_eq(memory_fill(to, from, PAGE + 100, NULL, NULL, &why), 0, "%s", why.text);
+	cr_assert_eq(fill(to, from, PAGE + 100, NULL, NULL, &why), 0, "%s", why.text);
 	assert_same(to, from, PAGE + 100);
 }
 
@@ -142,7 +156,7 @@ Test(copy, fill_from_a_short_file)
 	AUTO_CLOSE int from = make_memfd(7 * PAGE), to = make_memfd(8 * PAGE);
 	struct copy_stats stats = { 7, 7 };
 
-	cr_assert_eq(memory_fill(to, from, 8 * PAGE, NULL, &stats, &why), -EIO);
+	cr_assert_eq(fill(to, from, 8 * PAGE, NULL, &stats, &why), -EIO);
 	cr_assert(strstr(why.text, "truncated"), "%s", why.text);
 	cr_assert_eq(stats.copied, 7);
 }
@@ -152,9 +166,9 @@ Test(copy, fill_fails_where_the_target_does)
 	AUTO_CLOSE int from = make_memfd(PAGE), to = open("/dev/full", O_WRONLY | O_CLOEXEC);
 
 	put(from, 0, 0, 'a');
-	cr_assert_eq(memory_fill(to, from, PAGE, NULL, NULL, &why), -ENOSPC);
-	cr_assert_eq(memory_fill(-1, from, PAGE, NULL, NULL, &why), -EBADF);
-	cr_assert_eq(memory_fill(-1, from, PAGE, NULL, NULL, NULL), -EBADF);
+	cr_assert_eq(fill(to, from, PAGE, NULL, NULL, &why), -ENOSPC);
+	cr_assert_eq(fill(-1, from, PAGE, NULL, NULL, &why), -EBADF);
+	cr_assert_eq(fill(-1, from, PAGE, NULL, NULL, NULL), -EBADF);
 }
 
 Test(copy, cancelled)
@@ -163,10 +177,10 @@ Test(copy, cancelled)
 	atomic_bool cancelled = true;
 
 	put(from, 0, 0, 'a');
-	cr_assert_eq(memory_fill(to, from, PAGE, &cancelled, NULL, &why), -ECANCELED);
+	cr_assert_eq(fill(to, from, PAGE, &cancelled, NULL, &why), -ECANCELED);
 	cr_assert_eq(bytes_of(to), 0);
 	atomic_store(&cancelled, false);
-	cr_assert_eq(memory_fill(to, from, PAGE, &cancelled, NULL, &why), 0);
+	cr_assert_eq(fill(to, from, PAGE, &cancelled, NULL, &why), 0);
 }
 
 static void *shrink(void *data)
@@ -194,7 +208,7 @@ Test(copy, fill_from_a_file_that_shrinks)
 		for (off_t at = 0; at < 64 << 20; at += sizeof piece)
 			cr_assert_eq(pwrite(from, piece, sizeof piece, at), (ssize_t)sizeof piece);
 		cr_assert_eq(pthread_create(&thread, NULL, shrink, &from), 0);
-		r = memory_fill(to, from, 64 << 20, NULL, NULL, &why);
+		r = fill(to, from, 64 << 20, NULL, NULL, &why);
 		pthread_join(thread, NULL);
 		cr_assert(r == -EIO || r == 0, "%d: %s", r, why.text);
 		ended += r == -EIO;
@@ -231,7 +245,7 @@ Test(copy, fill_from_a_file_that_loses_a_hole)
 
 		cr_assert_eq(pwrite(from, piece, sizeof piece, 0), (ssize_t)sizeof piece);
 		cr_assert_eq(pthread_create(&thread, NULL, cut_hole, &cut), 0);
-		r = memory_fill(to, from, 64 << 20, NULL, NULL, &why);
+		r = fill(to, from, 64 << 20, NULL, NULL, &why);
 		pthread_join(thread, NULL);
 		cr_assert(r == -EIO || r == 0, "%d: %s", r, why.text);
 		ended += r == -EIO;

@@ -6,7 +6,7 @@
 #include "vmm/qemu_args.h"
 #include "vmm/qemu_probe.h"
 
-static const struct qemu_descriptors none = { -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+static const struct qemu_descriptors none = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
 static struct recipe recipe(void)
 {
@@ -81,8 +81,9 @@ Test(qemu_args, environment_is_the_preload_s)
 	fds.ram = 5;
 	fds.handover = 6;
 	fds.preload = 7;
+	fds.uffd = 8;
 	cr_assert_eq(qemu_args_environment(&a, &fds), 0);
-	cr_assert_str_eq(words(&a, all, sizeof all), " LD_PRELOAD=/proc/self/fd/7 FORKFS_RAM=5 FORKFS_HANDOVER=6");
+	cr_assert_str_eq(words(&a, all, sizeof all), " LD_PRELOAD=/proc/self/fd/7 FORKFS_RAM=5 FORKFS_HANDOVER=6 FORKFS_UFFD=8");
 	qemu_args_finish(&a);
 }
 

@@ -7,9 +7,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "vmm/memory/extents.h"
+#include "vmm/memory/memory_source.h"
 #include "vmm/memory/whole.h"
 #include "vmm/memory/window.h"
 
@@ -33,7 +33,7 @@ struct plan {
 struct transfer {
 	struct plan *plan;
 	int (*read)(const struct transfer *t, void *buf, size_t n, uint64_t offset); /* all of it: 0 or a negative errno */
-	int from;
+	struct memory_source *from;
 	const struct region_view *view;
 	int to;
 	const struct window *window; /* of `to`, or NULL */
@@ -43,9 +43,9 @@ struct transfer {
 	struct failure why;
 };
 
-static int read_file(const struct transfer *t, void *buf, size_t n, uint64_t offset)
+static int read_source(const struct transfer *t, void *buf, size_t n, uint64_t offset)
 {
-	return read_whole(t->from, buf, n, offset);
+	return memory_source_read(t->from, buf, n, offset);
 }
 
 static int read_view(const struct transfer *t, void *buf, size_t n, uint64_t offset)
@@ -91,6 +91,8 @@ static int copy_chunk(struct transfer *t, uint64_t offset, size_t n)
 {
 	int r = t->read(t, t->buffer, n, offset);
 
+	if (r < 0 && t->from)
+		return memory_source_explain(t->from, r, offset, &t->why);
 	if (r < 0)
 		return fail_errno(&t->why, -r, "reading guest RAM at %#llx", (unsigned long long)offset);
 	for (size_t at = 0, run; at < n; at += run) {
@@ -187,51 +189,22 @@ static int copy_all(const struct transfer *how, struct plan *plan, struct copy_s
 	return 0;
 }
 
-/* Where a file was cut off no data is found, which looks like a hole: hence its length is asked before and after. */
-static int check_length(int from, uint64_t size, struct failure *why)
-{
-	struct stat st;
-
-	if (fstat(from, &st))
-		return fail_errno(why, errno, "the memory file");
-	if (st.st_size < 0 || (uint64_t)st.st_size < size)
-		return fail(why, EIO, "the memory file is truncated: it has %lld of %llu bytes", (long long)st.st_size,
-			    (unsigned long long)size);
-	return 0;
-}
-
-static int fill_extents(int to, int from, struct plan *plan, struct copy_stats *stats, struct failure *why)
-{
-	struct transfer how = { .read = read_file, .from = from, .to = to };
-	struct window window;
-	int r;
-
-	if (extents_bytes(plan->data) >= ALONE && window_open(&window, to, plan->size) == 0)
-		how.window = &window;
-	r = copy_all(&how, plan, stats, why);
-	if (how.window)
-		window_close(&window);
-	return r;
-}
-
-int memory_fill(int to, int from, uint64_t size, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why)
+int memory_fill(int to, struct memory_source *from, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why)
 {
 	AUTO_EXTENTS struct extents data = { 0 };
-	struct plan plan = { .data = &data, .size = size, .cancelled = cancelled };
+	struct plan plan = { .data = &data, .size = from->size, .cancelled = cancelled };
+	struct transfer how = { .read = read_source, .from = from, .to = to };
 	struct copy_stats done;
-	int r = check_length(from, size, why);
+	struct window window;
+	int r = memory_source_extents(from, &data);
 
 	if (r < 0)
-		return r;
-	r = extents_scan(&data, from, size);
-	if (r < 0)
-		return fail_errno(why, -r, "looking for data in the memory file");
-	r = fill_extents(to, from, &plan, &done, why);
-	if (r == 0 || r == -EIO) {
-		int whole = check_length(from, size, why);
-
-		r = whole < 0 ? whole : r;
-	}
+		return fail_errno(why, -r, "looking for data in the snapshot's memory");
+	if (extents_bytes(&data) >= ALONE && window_open(&window, to, plan.size) == 0)
+		how.window = &window;
+	r = copy_all(&how, &plan, &done, why);
+	if (how.window)
+		window_close(&window);
 	if (r == 0 && stats)
 		*stats = done;
 	return r;

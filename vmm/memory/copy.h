@@ -13,9 +13,9 @@ struct copy_stats {
 	uint64_t zeros;  /* bytes found to be zero in data extents and left out */
 };
 
-/* Fills the fresh memfd `to` with the first `size` bytes of the file `from` (an ordinary file). Returns 0; -ECANCELED once *cancelled is set (NULL:
- * never); -EIO where `from` is shorter than `size` or shrinks meanwhile (never a SIGBUS); -ENOMEM, -ENOSPC. `stats` may be NULL. */
-int memory_fill(int to, int from, uint64_t size, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why);
+/* Fills the fresh memfd `to` with all of `from`. Returns 0; -ECANCELED once *cancelled is set (NULL: never); what reading `from` gives; -ENOMEM, -ENOSPC.
+ * `stats` may be NULL. */
+int memory_fill(int to, struct memory_source *from, const atomic_bool *cancelled, struct copy_stats *stats, struct failure *why);
 
 /* Writes what `from` sees into the empty file `to`, made `region->size` bytes long and sparse. Whoever calls keeps the guest stopped.
  * Returns as memory_fill(). */

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Guests that wait, loaded and stopped, for whoever restores their snapshot next.
+
+metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
+metric_is() { [ "$(metric "$1")" = "$2" ]; }
+put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
+
+test_loaded() {
+	POOL=2 LOADED=2 start -o mem_write=1
+	MEMORY=64 booted base
+	put_at base $((32 << 20)) hello
+	ok mkdir "$F/base/snapshots/s"
+	local how n=0
+	for how in memfd-shared:auto memfd-shared:eager memfd-private:auto; do
+		command_is ok "$F/config/memory_backend" "${how%:*}"
+		command_is ok "$F/config/fill" "${how#*:}"
+		mkdir "$F/a" "$F/b" "$F/c"
+		command_is ok "$F/a/restore" "$F/base/snapshots/s"
+		wait_for 20 eval '[ "$(metric pool_loaded)" -ge 2 ]'
+		local before
+		before=$(metric pool_loaded_hits_total)
+		command_is ok "$F/b/restore" "$F/base/snapshots/s"
+		command_is ok "$F/c/restore" "$F/base/snapshots/s"
+		is "$how: taken" $((before + 2)) "$(metric pool_loaded_hits_total)"
+		is "$how: MemoryBackend" "${how%:*}" "$(status_of b MemoryBackend)"
+		is "$how: what it has" hello "$(dd if="$F/b/mem" bs=1 skip=$((32 << 20)) count=5 status=none)"
+		put_at b $((32 << 20)) other
+		is "$how: its sibling" hello "$(dd if="$F/c/mem" bs=1 skip=$((32 << 20)) count=5 status=none)"
+		echo typed-$n >"$F/b/console"
+		wait_for 10 grep -q typed-$n "$F/b/console"
+		is "$how: its own console only" "" "$(cat "$F/c/console")"
+		ok mkdir "$F/b/snapshots/t"
+		is "$how: its snapshot" other "$(dd if="$F/b/snapshots/t/memory.bin" bs=1 skip=$((32 << 20)) count=5 status=none)"
+		ok rmdir "$F/a" "$F/b" "$F/c"
+		n=$((n + 1))
+	done
+	# Gone with the snapshot.
+	ok rmdir "$F/base/snapshots/s"
+	wait_for 20 metric_is pool_loaded 0
+	wait_for 20 metric_is templates_used 0
+}
+
+# Other bytes under the same name: nobody gets the old guest.
+test_replaced() {
+	POOL=2 LOADED=2 start -o mem_write=1
+	MEMORY=64 booted base
+	put_at base $((32 << 20)) first
+	ok mkdir "$F/base/snapshots/s"
+	cp -r --sparse=always "$F/base/snapshots/s" "$T/snap"
+	mkdir "$F/a" "$F/b" "$F/c"
+	command_is ok "$F/a/restore" "$T/snap"
+	wait_for 20 eval '[ "$(metric pool_loaded)" -ge 1 ]'
+	put_at base $((32 << 20)) other
+	ok mkdir "$F/base/snapshots/t"
+	rm -rf "$T/snap"
+	cp -r --sparse=always "$F/base/snapshots/t" "$T/snap"
+	command_is ok "$F/b/restore" "$T/snap"
+	is "what it has" other "$(dd if="$F/b/mem" bs=1 skip=$((32 << 20)) count=5 status=none)"
+	# Who may not read it gets no guest that waits either.
+	chmod 700 "$T/snap"
+	setpriv --reuid=nobody --regid=nogroup --clear-groups test -r "$T/snap/memory.bin" && bad "anybody may read it"
+	stop
+	POOL=2 LOADED=2 start -o allow_other
+	ok mkdir "$F/r"
+	command_is ok "$F/r/restore" "$T/snap"
+	wait_for 20 eval '[ "$(metric pool_loaded)" -ge 1 ]'
+	ok setpriv --reuid=nobody --regid=nogroup --clear-groups mkdir "$F/n"
+	is "restore" EACCES "$(setpriv --reuid=nobody --regid=nogroup --clear-groups "$TOOLS/put" "$F/n/restore" <<<"$T/snap")"
+}
+
+# Killed while it waits, while it is being loaded, and by a daemon that is killed itself.
+test_killed() {
+	expect_log 'waited|kept waiting'
+	POOL=3 LOADED=2 start
+	with_snapshot
+	local i
+	for i in 1 2 3 4 5 6; do
+		mkdir "$F/a$i"
+		command_is ok "$F/a$i/restore" "$F/base/snapshots/ready"
+		# shellcheck disable=SC2046
+		kill -KILL $(vmms | grep -vxF "$(cat "$F"/*/status | sed -n 's/^Pid:[[:space:]]*//p')") 2>/dev/null
+	done
+	for i in 1 2 3 4 5 6; do state_is "a$i" running; done
+	ok rmdir "$F"/a?
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 2 ]'
+	ok rmdir "$F/b"
+	stop
+}

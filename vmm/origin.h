@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the children of a snapshot are made of, and how: found once for a restore and kept as long as one of them lives. Nothing in it changes. */
+#ifndef FORKFS_ORIGIN_H
+#define FORKFS_ORIGIN_H
+
+#include <stdatomic.h>
+
+#include "vmm/driver.h"
+#include "vmm/snapshot.h"
+#include "vmm/working_set.h"
+
+/* How the memory of a memfd-shared child comes to be there. */
+enum fill {
+	FILL_EAGER,      /* copied before it runs */
+	FILL_ONDEMAND,   /* page by page when it is touched */
+	FILL_BACKGROUND, /* likewise, and meanwhile the rest */
+};
+
+struct origin {
+	atomic_uint refs;
+	const struct driver *driver;
+	char binary[256];
+	struct snapshot *snapshot;
+	const char *backend;      /* as config/memory_backend has it */
+	enum region_kind region;
+	struct template *template; /* of a REGION_FILE: what is mapped; NULL: the snapshot's file */
+	struct memory_source *memory; /* of a REGION_SHARED, and of what is placed over a template; the snapshot's own */
+	enum fill fill;
+	bool fill_must;            /* asked for by name: there is no falling back to eager */
+	bool learn;                /* the pages that children ask for become the snapshot's working set */
+	struct working_set *set;   /* placed first, or NULL */
+	int dir;                   /* O_PATH: where the working set is kept, -1 nowhere */
+	struct caller *writer;     /* who may write there */
+};
+
+/* All but refs is the caller's to fill in. NULL: no memory. */
+struct origin *origin_create(void);
+struct origin *origin_ref(struct origin *o);
+
+/* NULL is accepted. Any thread. */
+void origin_unref(struct origin *o);
+
+/* Whether a child of the one is as good as a child of the other. */
+bool origin_same(const struct origin *a, const struct origin *b);
+
+/* The file that a REGION_FILE child maps; the origin's own. */
+int origin_file(const struct origin *o);
+
+#endif
