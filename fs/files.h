@@ -12,6 +12,7 @@ extern const struct kind state_kind;   /* a text whose conversation tells every 
 extern const struct kind clone_kind, many_kind, wait_kind; /* texts whose conversation answers */
 extern const struct kind console_kind, log_kind, events_kind; /* records that grow */
 extern const struct kind mem_kind;     /* guest RAM */
+extern const struct kind dirty_kind;   /* what changed of it */
 extern const struct kind member_kind;  /* a file of a snapshot */
 
 /* mem's, for files that look at the same. */

@@ -39,6 +39,7 @@ const struct row table[] = {
 	  .help = "the VMM's /proc/PID/maps: guest RAM shows as rw-s … memfd:" },
 	{ "mem", PLACE_FORK, .mode = FILE_(0600), .kind = &mem_kind,
 	  .help = "guest RAM, laid out as in memory.bin: seekable, sparse; written where config/mem_write is 1" },
+	{ "dirty", PLACE_FORK, .mode = FILE_(0400), .kind = &dirty_kind, .help = "OFFSET LENGTH lines: the ranges of mem that changed since the restore" },
 	{ "console", PLACE_FORK, .mode = FILE_(0600), .waits = true, .kind = &console_kind,
 	  .help = "the serial console: what it printed; write types into it; a conversation follows it" },
 	{ "log", PLACE_FORK, .mode = FILE_(0400), .kind = &log_kind, .help = "the VMM's own messages" },

@@ -3,7 +3,7 @@
 #
 # What is in the tree, who owns it, and what can't be made in it.
 
-FORK_FILES="boot config console error log maps mem restore snapshots state status wait"
+FORK_FILES="boot config console dirty error log maps mem restore snapshots state status wait"
 
 test_names() {
 	start

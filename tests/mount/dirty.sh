@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# dirty: what changed of RAM since the restore.
+
+test_dirty() {
+	start -o mem_write=1
+	MEMORY=64 booted base
+	mkdir "$F/e"
+	is "an empty fork's" "" "$(cat "$F/e/dirty")"
+	dd if=/dev/urandom of="$F/base/mem" bs=1M seek=8 count=8 conv=notrunc iflag=fullblock status=none
+	is "of one that was booted" "8388608 8388608" "$(cat "$F/base/dirty")"
+	ok mkdir "$F/base/snapshots/s"
+	cp -r --sparse=always "$F/base/snapshots/s" "$T/snap"
+	local how f=0
+	for how in memfd-shared:auto memfd-shared:eager memfd-shared:background memfd-private:auto file:auto; do
+		f=$((f + 1))
+		mkdir "$F/$f"
+		command_is ok "$F/$f/config/memory_backend" "${how%:*}"
+		command_is ok "$F/$f/config/fill" "${how#*:}"
+		command_is ok "$F/$f/restore" "$T/snap"
+		is "$how: at first" "" "$(cat "$F/$f/dirty")"
+		printf x | dd of="$F/$f/mem" bs=1 seek=$(((9 << 20) + 5000)) conv=notrunc status=none
+		dd if=/dev/urandom of="$F/$f/mem" bs=4096 seek=10000 count=3 conv=notrunc status=none
+		dd if=/dev/zero of="$F/$f/mem" bs=4096 seek=2050 count=1 conv=notrunc status=none
+		is "$how" "$(printf '%s\n' "8396800 4096" "9441280 4096" "40960000 12288")" "$(cat "$F/$f/dirty")"
+		is "$how: size" "$(stat -c %s "$F/$f/dirty")" "$(wc -c <"$F/$f/dirty")"
+		ok mkdir "$F/$f/snapshots/s"
+		is "$how: after a snapshot" 3 "$(wc -l <"$F/$f/dirty")"
+	done
+	like "what is no command" 'EACCES|EPERM' "$(poke "$F/base/dirty" x)"
+}
