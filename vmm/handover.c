@@ -91,13 +91,12 @@ void handover_finish(struct handover *h)
 	close_fd(&h->fd);
 }
 
-int handover_give(struct handover *h, int memory)
+static int say(const struct handover *h, char byte, int memory)
 {
 	union {
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr head;
 	} control = { 0 };
-	char byte = 'm';
 	struct iovec iov = { &byte, 1 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = memory < 0 ? NULL : &control, .msg_controllen = memory < 0 ? 0 : sizeof control };
 
@@ -106,4 +105,17 @@ int handover_give(struct handover *h, int memory)
 	control.head.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&control.head), &memory, sizeof memory);
 	return sendmsg(h->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? 0 : -errno;
+}
+
+int handover_give(struct handover *h, int memory)
+{
+	return say(h, HANDOVER_MAP, memory);
+}
+
+int handover_live(struct handover *h)
+{
+	int r = h->lives ? 0 : say(h, HANDOVER_LIVE, -1);
+
+	h->lives = h->lives || r == 0;
+	return r;
 }

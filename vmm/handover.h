@@ -2,7 +2,8 @@
  *
  * Memory between the daemon and a VMM that has started, over a socket that the VMM inherited (SOCK_SEQPACKET). Once the VMM has mapped its memory it says hello, with a
  * userfaultfd for its own address space. It may be sent a descriptor then: it maps that in the place of its own memory, private, and answers with an errno, an
- * int of this machine. The side inside the VMM is handover_serve.h. */
+ * int of this machine. It keeps the descriptor open, as it does the userfaultfd: whoever takes over from a daemon that died finds both in the VMM. One that
+ * is told to live goes on when the daemon dies, another one ends with it. The side inside the VMM is handover_serve.h. */
 #ifndef FORKFS_HANDOVER_H
 #define FORKFS_HANDOVER_H
 
@@ -20,10 +21,14 @@ struct handover_hello {
 	int32_t spare;
 };
 
+/* The daemon's messages are one byte. */
+#define HANDOVER_MAP 'm'  /* a descriptor goes with it */
+#define HANDOVER_LIVE 'l'
+
 struct handover {
 	int fd; /* our end, -1 none */
 	sd_event_source *source;
-	bool greeted;
+	bool greeted, lives;
 	/* Once, before answered(); `uffd` is for whoever is told, -1 none. error: 0, or -EPIPE the VMM never said it */
 	void (*hello)(const struct handover_hello *hello, int uffd, int error, void *data);
 	void (*answered)(int error, void *data); /* 0, or a negative errno: -EPIPE the VMM has ended */
@@ -40,8 +45,10 @@ int handover_uffd_device(void);
 int handover_init(struct handover *h, sd_event *event, int ours);
 void handover_finish(struct handover *h);
 
-/* Tells the VMM that it gets a guest, whose memory is the descriptor `memory`; answered() follows. -1: its own is what that guest needs; nothing is answered. A VMM
- * that was never told so ends when the daemon does. Returns 0, or a negative errno and answered() doesn't follow. */
+/* Gives the VMM a memory to map in the place of its own; answered() follows. Returns 0, or a negative errno and answered() doesn't follow. */
 int handover_give(struct handover *h, int memory);
+
+/* Its guest is about to run: the VMM outlives the daemon from now on. Nothing is answered. Returns 0 or a negative errno. */
+int handover_live(struct handover *h);
 
 #endif

@@ -70,8 +70,8 @@ static void handover_greet(int socket_fd, const void *at, size_t n, int device)
 	handover_send_hello(socket_fd, &hello, uffd);
 }
 
-/* Returns the descriptor of the next message; -1: it had none; -2: the other end is closed. */
-static int handover_receive(int socket_fd)
+/* Returns the next message, 0: the other end is closed. *ret_fd is its descriptor, or -1. */
+static char handover_receive(int socket_fd, int *ret_fd)
 {
 	union {
 		char space[CMSG_SPACE(sizeof(int))];
@@ -82,39 +82,48 @@ static int handover_receive(int socket_fd)
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	struct cmsghdr *c;
 	ssize_t n;
-	int fd = -1;
 
+	*ret_fd = -1;
 	do
 		n = recvmsg(socket_fd, &m, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
-		return -2;
+		return 0;
 	c = CMSG_FIRSTHDR(&m);
 	if (c && c->cmsg_type == SCM_RIGHTS)
-		memcpy(&fd, CMSG_DATA(c), sizeof fd);
-	return fd;
+		memcpy(ret_fd, CMSG_DATA(c), sizeof *ret_fd);
+	return byte;
 }
 
-/* Maps what is sent over [at, at + n), until the daemon closes its end or dies. Returns whether there is a guest: without one the VMM has nothing to live for. */
+/* The descriptor stays open where it is mapped: a mapping alone could be had again only by who may look into this process' address space. Returns an errno or 0. */
+static int handover_map(void *at, size_t n, int fd)
+{
+	void *got = (void *)syscall(SYS_mmap, at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0L);
+	int error = got == at ? 0 : errno;
+
+	if (error)
+		close(fd);
+	return error;
+}
+
+/* Maps what is sent over [at, at + n), until the daemon closes its end or dies. Returns whether the VMM is to go on without the daemon. */
 static bool handover_serve(int socket_fd, void *at, size_t n)
 {
-	bool guest = false;
+	bool lives = false;
+	char what;
 	int fd;
 
-	while ((fd = handover_receive(socket_fd)) != -2) {
-		void *got;
+	while ((what = handover_receive(socket_fd, &fd))) {
 		int error;
 
-		guest = true;
-		if (fd < 0)
+		lives = lives || what == HANDOVER_LIVE;
+		if (what != HANDOVER_MAP || fd < 0)
 			continue;
-		got = (void *)syscall(SYS_mmap, at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0L);
-		error = got == at ? 0 : errno;
-		close(fd);
+		error = handover_map(at, n, fd);
 		if (send(socket_fd, &error, sizeof error, MSG_NOSIGNAL) != (ssize_t)sizeof error)
 			break;
 	}
-	return guest;
+	return lives;
 }
 
 #endif

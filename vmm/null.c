@@ -103,7 +103,6 @@ static void on_hello(const struct handover_hello *hello, int uffd, int error, vo
 		answered(n, NULL);
 		return;
 	}
-	handover_give(&n->handover, -1);
 	answer_delayed(n);
 }
 
@@ -121,11 +120,12 @@ static void on_mapped(int error, void *data)
 static void map(struct vm *vm, const struct region *ram)
 {
 	struct null *n = of(vm);
-	int r;
+	int r = 0;
 
 	begin(n);
 	n->mapping = ram;
-	r = handover_give(&n->handover, ram ? ram->fd : -1);
+	if (ram)
+		r = handover_give(&n->handover, ram->fd);
 	if (r < 0)
 		fail_errno(&n->why, -r, "the null VMM can't be handed its memory");
 	if (r < 0 || !ram)
@@ -274,6 +274,12 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	return 0;
 }
 
+static void resume(struct vm *vm)
+{
+	succeed(vm);
+	handover_live(&of(vm)->handover);
+}
+
 static void save(struct vm *vm, int fd)
 {
 	succeed(vm);
@@ -330,7 +336,7 @@ const struct driver driver_null = {
 	.start = start,
 	.map = map,
 	.load = load,
-	.resume = succeed,
+	.resume = resume,
 	.pause = succeed,
 	.save = save,
 	.type = type,

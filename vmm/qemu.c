@@ -33,7 +33,6 @@ struct qemu {
 	struct job job;
 	struct qemu_launched launched; /* the job's result, with `why` */
 	bool killed;                   /* asked for while the job ran */
-	bool boots;
 	bool greeted, capable;         /* of a start: the memory is known, the control socket is ready */
 
 	enum request request;
@@ -295,7 +294,6 @@ static void on_capabilities(const struct failure *why, const cJSON *result, void
 		finish_start(q);
 }
 
-/* A guest that boots has all it needs. */
 static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
 {
 	struct qemu *q = data;
@@ -304,8 +302,6 @@ static void on_hello(const struct handover_hello *hello, int uffd, int error, vo
 	q->vm.memory = (struct vm_memory){ .uffd = uffd, .error = error };
 	if (hello)
 		q->vm.memory = (struct vm_memory){ hello->at, uffd, hello->features, -hello->error };
-	if (hello && q->boots)
-		handover_give(&q->handover, -1);
 	finish_start(q);
 }
 
@@ -413,7 +409,6 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	q->vm.memory.uffd = -1;
 	q->words.fd = q->typist.fd = q->held = q->state = -1;
 	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = q };
-	q->boots = spec->kernel >= 0;
 	q->launched.handover = -1;
 	q->request = START;
 	q->spec.id = strdup(spec->id);
@@ -441,10 +436,11 @@ static void begin(struct qemu *q, enum request request)
 static void map(struct vm *vm, const struct region *ram)
 {
 	struct qemu *q = of(vm);
-	int r;
+	int r = 0;
 
 	begin(q, MAP);
-	r = handover_give(&q->handover, ram ? ram->fd : -1);
+	if (ram)
+		r = handover_give(&q->handover, ram->fd);
 	if (r < 0)
 		fail_errno(&q->why, -r, "QEMU can't be handed its memory");
 	if (r < 0 || !ram)
@@ -494,8 +490,17 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data)
 
 static void resume(struct vm *vm)
 {
-	begin(of(vm), RESUME);
-	say(of(vm), "cont", NULL, -1, on_cont);
+	struct qemu *q = of(vm);
+	int r;
+
+	begin(q, RESUME);
+	r = handover_live(&q->handover);
+	if (r == 0 || r == -EPIPE) { /* at a closed socket the process is ending, and that answers */
+		say(q, "cont", NULL, -1, on_cont);
+		return;
+	}
+	fail_errno(&q->why, -r, "QEMU can't be told that its guest will run");
+	answer_later(q);
 }
 
 static void on_stop(const struct failure *why, const cJSON *result, void *data)

@@ -10,7 +10,7 @@
 struct qemu_launched {
 	struct process process;
 	int control, console; /* connected and nonblocking, owned */
-	int handover;         /* owned; -1: it boots */
+	int handover;         /* owned */
 	struct last_words words;
 };
 

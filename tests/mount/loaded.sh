@@ -75,12 +75,16 @@ test_killed() {
 	expect_log 'waited|kept waiting'
 	POOL=3 LOADED=2 start
 	with_snapshot
-	local i
+	local i pids
 	for i in 1 2 3 4 5 6; do
 		mkdir "$F/a$i"
 		command_is ok "$F/a$i/restore" "$F/base/snapshots/ready"
-		# shellcheck disable=SC2046
-		kill -KILL $(vmms | grep -vxF "$(cat "$F"/*/status | sed -n 's/^Pid:[[:space:]]*//p')") 2>/dev/null
+		pids=$(vmms | grep -vxF "$(cat "$F"/*/status | sed -n 's/^Pid:[[:space:]]*//p')")
+		# shellcheck disable=SC2086
+		kill -KILL $pids 2>/dev/null
+		# One that is only about to die can't be told from a live one.
+		# shellcheck disable=SC2086
+		wait_for 10 eval '! kill -0 $pids 2>/dev/null'
 	done
 	for i in 1 2 3 4 5 6; do state_is "a$i" running; done
 	ok rmdir "$F"/a?
