@@ -138,6 +138,7 @@ static int alloc_forks(struct forks **ret, sd_event *event, const char *state_pa
 		forks_destroy(all);
 		return r;
 	}
+	template_free_by(all->jobs);
 	*ret = all;
 	return 0;
 }
@@ -214,6 +215,7 @@ void forks_drain(struct forks *all)
 {
 	jobs_destroy(all->jobs);
 	all->jobs = NULL;
+	template_free_by(NULL);
 }
 
 void forks_destroy(struct forks *all)

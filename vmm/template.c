@@ -12,6 +12,7 @@
 
 struct template {
 	struct list link;
+	struct job job;
 	unsigned int refs;
 	dev_t dev;
 	ino_t ino;
@@ -29,13 +30,51 @@ static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 /* guarded by lock; the longest unused ones first */
 static struct list all = { &all, &all };
 static uint64_t limit;
+static struct jobs *workers; /* set and cleared while nobody else is there */
 
-static void destroy(struct template *t)
+static void release(struct template *t)
 {
-	list_remove(&t->link);
 	memory_source_unref(t->source);
 	close_fd(&t->fd);
 	free(t);
+}
+
+static void release_run(struct job *job)
+{
+	struct template *t = container_of(job, struct template, job);
+
+	memory_source_unref(t->source);
+	t->source = NULL;
+	close_fd(&t->fd);
+}
+
+static void release_done(struct job *job)
+{
+	release(container_of(job, struct template, job));
+}
+
+static void release_on_worker(struct job *job)
+{
+	job->run = release_run;
+	job->done = release_done;
+	jobs_submit(workers, job);
+}
+
+/* By way of the loop, for it may be a worker that forgets it. */
+static void destroy(struct template *t)
+{
+	list_remove(&t->link);
+	if (!workers) {
+		release(t);
+		return;
+	}
+	t->job.done = release_on_worker;
+	jobs_deliver(workers, &t->job);
+}
+
+void template_free_by(struct jobs *jobs)
+{
+	workers = jobs;
 }
 
 /* Called with the lock. Returns what is left to free. */
@@ -216,9 +255,12 @@ void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *r
 	pthread_mutex_unlock(&lock);
 }
 
-void template_forget(uint64_t bytes)
+uint64_t template_forget(uint64_t bytes)
 {
+	uint64_t left;
+
 	pthread_mutex_lock(&lock);
-	forget(bytes);
+	left = forget(bytes);
 	pthread_mutex_unlock(&lock);
+	return bytes - left;
 }

@@ -9,9 +9,13 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "vmm/base/jobs.h"
 #include "vmm/memory/memory_source.h"
 
 struct template;
+
+/* Whose workers free what is forgotten, gigabytes at times; NULL: whoever forgets it. Loop. */
+void template_free_by(struct jobs *jobs);
 
 /* The template of the memory file `memory`, which is `source` too, made when there is none yet (a worker's task: it copies the data). Returns 0; as memory_fill(). */
 int template_get(struct template **ret, int memory, struct memory_source *source, uint64_t keep, const atomic_bool *cancelled, struct failure *why);
@@ -33,7 +37,7 @@ struct memory_source *template_source(const struct template *t);
 /* How many there are, and the bytes that they take. */
 void template_count(unsigned int *ret_count, unsigned int *ret_used, uint64_t *ret_bytes);
 
-/* Forgets the unused ones, until `bytes` are freed: memory is scarce, or the daemon ends (UINT64_MAX). */
-void template_forget(uint64_t bytes);
+/* Forgets the unused ones, until `bytes` are freed: memory is scarce, or the daemon ends (UINT64_MAX). Returns how many were. */
+uint64_t template_forget(uint64_t bytes);
 
 #endif
