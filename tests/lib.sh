@@ -129,6 +129,15 @@ with_snapshot() {
 	booted base && soon mkdir "$F/base/snapshots/ready" || { bad "no snapshot: $(error_of base)"; return 1; }
 }
 
+# What a daemon that hangs is doing.
+stuck() {
+	local t
+	for t in /proc/"$DAEMON"/task/*; do
+		printf '      %s: %s in %s\n' "${t##*/}" "$(cat "$t/comm")" "$(cat "$t/wchan")"
+	done 2>/dev/null
+	! command -v gdb >/dev/null || timeout 30 gdb -p "$DAEMON" -batch -ex 'thread apply all bt 20' 2>/dev/null | grep -E '^(#|Thread)' | sed 's/^/      /'
+}
+
 # Ends the daemon by umount, or by a signal, and looks whether all is given back.
 stop() {
 	local how=${1:-umount} r=0
@@ -139,6 +148,7 @@ stop() {
 	esac
 	if ! until_true 20 daemon_gone; then
 		bad "the daemon did not end"
+		stuck
 		kill -ABRT "$DAEMON"
 		until_true 5 daemon_gone || kill -KILL "$DAEMON"
 	fi

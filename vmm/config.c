@@ -105,6 +105,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
 	[CONFIG_POOL] = { "pool", "10", "how many VMMs wait for a guest, 0: none", check_pool },
 	[CONFIG_POOL_LOADED] = { "pool_loaded", "2", "how many of them are given the guest of a snapshot that is in demand, 0: none", check_pool },
+	[CONFIG_POOL_MEMORY] = { "pool_memory", "1024", "MiB that all VMMs that wait may take together, 0: no limit", check_memory_max },
 	[CONFIG_TEMPLATES_MAX] = { "templates_max", "4096", "MiB of templates that are kept though nobody uses them", check_memory_max },
 };
 

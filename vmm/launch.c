@@ -279,6 +279,14 @@ static int check_limit(const struct launch *l, struct failure *why)
 	return 0;
 }
 
+/* What is only kept for whoever comes next goes first. Returns the bytes that are free in a moment. */
+static uint64_t make_room(const struct launch *l, uint64_t bytes)
+{
+	uint64_t yielded = pool_yield(l->all->pool);
+
+	return yielded < bytes ? yielded + template_forget(bytes - yielded) : yielded;
+}
+
 /* Room is looked for once the size is known and before anything is made. */
 static int check_room(const struct launch *l, struct failure *why)
 {
@@ -289,6 +297,8 @@ static int check_room(const struct launch *l, struct failure *why)
 		return r;
 	host_memory(&available, &total);
 	need = l->source.origin->snapshot->memory_bytes * l->count;
+	if (available && need > available)
+		available += make_room(l, need - available);
 	if (available && need > available)
 		return fail(why, ENOMEM, "%llu MiB of memory are needed, the host has %llu MiB left", (unsigned long long)(need >> 20),
 			    (unsigned long long)(available >> 20));

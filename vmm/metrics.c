@@ -100,6 +100,7 @@ static void print_pool(const struct forks *all, struct text *t)
 	template_count(&templates, &used, &bytes);
 	print_gauge(t, "pool_waiting", "VMMs that wait for a guest.", pool.idle);
 	print_gauge(t, "pool_loaded", "Guests that wait, loaded and stopped.", pool.loaded);
+	print_gauge(t, "pool_bytes", "Memory that what waits takes for itself.", pool.bytes);
 	print_counter(t, "pool_hits_total", "Restores that found a VMM waiting.", pool.hits);
 	print_counter(t, "pool_loaded_hits_total", "Restores that found their very guest waiting.", pool.loaded_hits);
 	print_counter(t, "pool_misses_total", "Restores that had to start one.", pool.misses);

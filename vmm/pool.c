@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/pool.h"
+#include "vmm/pool_private.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -8,11 +8,14 @@
 #include <sys/stat.h>
 
 #include "vmm/base/log.h"
-#include "vmm/fork_private.h"
 #include "vmm/host.h"
 
 #define STARTS_AT_ONCE 2
 #define DEMANDS_MAX 8
+#define LOOK_USEC 2000000
+#define STARTED_BYTES (20ull << 20) /* what a VMM will take that was only just started */
+#define SCARCE 10 /* a tenth of the memory is left */
+#define PLENTY 8
 #define DEMAND_USEC 60000000 /* how long after its last restore a snapshot counts as one in demand */
 
 /* A snapshot that was restored lately. */
@@ -20,21 +23,6 @@ struct demand {
 	struct list link;
 	struct origin *origin;
 	uint64_t until;
-};
-
-struct pool {
-	struct forks *all;
-	struct list members; /* starting, waiting or ending: all there are */
-	int dir;             /* O_PATH, their directories' parent */
-	bool ending;
-	struct pool_counts counts; /* but for what waits */
-	struct list demands;       /* the latest first */
-	unsigned int demand_count;
-	sd_event_source *timer;    /* the end of the earliest demand */
-	/* the shape of the latest */
-	const struct driver *driver;
-	char binary[256];
-	struct recipe shape;
 };
 
 int pool_create(struct pool **ret, struct forks *all)
@@ -64,6 +52,7 @@ void pool_destroy(struct pool *p)
 	if (!p)
 		return;
 	sd_event_source_disable_unref(p->timer);
+	sd_event_source_disable_unref(p->look);
 	close_fd(&p->dir);
 	unlinkat(p->all->state_fd, "pool", AT_REMOVEDIR);
 	free(p);
@@ -90,11 +79,6 @@ static bool fits(const struct idle *i, const struct driver *driver, const char *
 	return i->driver == driver && !strcmp(i->binary, binary) && same_shape(&i->shape, recipe);
 }
 
-static bool waits(const struct idle *i)
-{
-	return i->ready && !i->dead && !i->discarded;
-}
-
 /* That it has ended may not have been told yet. */
 static bool is_alive(const struct idle *i)
 {
@@ -102,131 +86,6 @@ static bool is_alive(const struct idle *i)
 
 	return poll(&end, 1, 0) == 0;
 }
-
-static void idle_gone(struct idle *i)
-{
-	struct pool *p = i->pool;
-
-	list_remove(&i->link);
-	close_fd(&i->dir);
-	free(i);
-	signal_emit(&p->all->listeners);
-}
-
-static void remove_run(struct job *job)
-{
-	const struct idle *i = container_of(job, struct idle, job);
-
-	remove_tree(i->pool->dir, i->name);
-}
-
-static void remove_done(struct job *job)
-{
-	idle_gone(container_of(job, struct idle, job));
-}
-
-/* A directory may be on a disk: removing it is a worker's task. */
-static void idle_free(struct idle *i)
-{
-	i->discarded = i->dead = true;
-	loading_finish(&i->loading);
-	if (i->vm)
-		i->driver->destroy(i->vm);
-	i->vm = NULL;
-	paging_unref(i->paging);
-	origin_unref(i->origin);
-	i->paging = NULL;
-	i->origin = NULL;
-	i->uid = 0;
-	region_finish(&i->ram);
-	close_fd(&i->console);
-	close_fd(&i->log);
-	if (i->dir < 0) {
-		idle_gone(i);
-		return;
-	}
-	i->job.run = remove_run;
-	i->job.done = remove_done;
-	jobs_submit(i->pool->all->jobs, &i->job);
-}
-
-void pool_release(struct idle *i)
-{
-	i->vm = NULL;
-	idle_free(i);
-}
-
-void pool_discard(struct idle *i)
-{
-	if (i->discarded)
-		return;
-	i->discarded = true;
-	loading_abort(&i->loading);
-	if (i->dead && !i->loading.working)
-		idle_free(i);
-	else if (!i->dead && i->vm)
-		i->driver->kill(i->vm);
-}
-
-static void refill(struct pool *p);
-
-/* Not again before somebody asks. */
-static void give_up(struct pool *p, const char *why)
-{
-	log_warn("no VMM can be kept waiting: %s", why);
-	p->driver = NULL;
-}
-
-static void on_answered(struct vm *vm, const struct failure *why, void *data)
-{
-	struct idle *i = data;
-
-	if (why && !vm->process.pid) {
-		give_up(i->pool, why->text);
-		i->dead = true;
-		idle_free(i);
-	} else if (i->origin) {
-		loading_answered(&i->loading, why);
-	} else {
-		i->ready = !why;
-		refill(i->pool);
-	}
-}
-
-static void on_exited(struct vm *vm, const siginfo_t *how, void *data)
-{
-	struct idle *i = data;
-	struct pool *p = i->pool;
-	bool wanted = !i->discarded;
-	char text[96];
-
-	(void)vm;
-	i->dead = true;
-	if (wanted && !i->ready)
-		give_up(p, process_exit_text(how, text, sizeof text));
-	else if (wanted)
-		log_warn("a VMM that waited %s", process_exit_text(how, text, sizeof text));
-	loading_abort(&i->loading);
-	if (!i->loading.working)
-		idle_free(i);
-	if (wanted)
-		refill(p);
-}
-
-static void on_typable(struct vm *vm, void *data)
-{
-	(void)vm;
-	(void)data;
-}
-
-static void on_turned(struct vm *vm, bool running, void *data)
-{
-	(void)vm;
-	(void)running;
-	(void)data;
-}
-
-static const struct vm_watcher watcher = { on_answered, on_exited, on_typable, on_turned };
 
 static void drop_demand(struct demand *d)
 {
@@ -246,147 +105,22 @@ static void end_demand(struct pool *p, struct demand *d)
 	drop_demand(d);
 }
 
-static void on_paging_broke(void *data, const struct failure *why)
+void pool_give_up(struct pool *p, const char *why)
 {
-	struct idle *i = data;
-
-	log_warn("a guest that waited is given up: %s", why->text);
-	if (!i->discarded)
-		pool_discard(i);
+	log_warn("no VMM can be kept waiting: %s", why);
+	p->driver = NULL;
 }
 
-static void on_loading_broke(struct loading *l, const struct failure *why)
+void pool_not_loaded(struct pool *p, struct idle *i)
 {
-	on_paging_broke(container_of(l, struct idle, loading), why);
-}
-
-/* A snapshot that can't be loaded is one for whoever restores it to hear of. */
-static void on_loaded(struct loading *l, const struct failure *why)
-{
-	struct idle *i = container_of(l, struct idle, loading);
-	struct pool *p = i->pool;
 	struct demand *d;
 
-	if (i->dead) {
-		idle_free(i);
-		return;
-	}
-	if (i->discarded)
-		return;
-	if (!why) {
-		i->ram = l->ram;
-		l->ram = (struct region){ .fd = -1 };
-		i->paging = steal_ptr(&l->paging);
-		if (i->paging)
-			paging_watch(i->paging, on_paging_broke, i);
-		i->ready = true;
-		refill(p);
-		return;
-	}
-	log_warn("a guest can't be kept waiting: %s", why->text);
 	list_for_each(d, &p->demands, link)
 		if (d->origin == i->origin) {
 			end_demand(p, d); /* with this one */
 			return;
 		}
 	pool_discard(i);
-}
-
-static void load(struct idle *i, struct origin *o)
-{
-	i->origin = origin_ref(o);
-	i->ready = false;
-	i->loading.jobs = i->pool->all->jobs;
-	i->loading.vm = i->vm;
-	i->loading.origin = o;
-	i->loading.own = &i->ram;
-	i->loading.broke = on_loading_broke;
-	i->loading.done = on_loaded;
-	loading_begin(&i->loading);
-}
-
-static void make_run(struct job *job)
-{
-	struct idle *i = container_of(job, struct idle, job);
-
-	if (mkdirat(i->pool->dir, i->name, 0700)) {
-		fail_errno(&i->why, errno, "pool/%s", i->name);
-		return;
-	}
-	i->dir = openat(i->pool->dir, i->name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (i->dir < 0) {
-		fail_errno(&i->why, errno, "pool/%s", i->name);
-		return;
-	}
-	i->console = fork_dir_record(i->dir, "console.txt", i->uid, &i->why);
-	if (i->console >= 0)
-		i->log = fork_dir_record(i->dir, "log.txt", 0, &i->why);
-	if (i->log >= 0)
-		region_create_shared(&i->ram, i->name, i->shape.ram_size, &i->why);
-}
-
-static int start(struct idle *i, struct failure *why)
-{
-	struct forks *all = i->pool->all;
-	struct vm_spec spec = {
-		.event = all->event,
-		.jobs = all->jobs,
-		.id = i->name,
-		.binary = i->binary,
-		.dir = i->dir,
-		.recipe = &i->shape,
-		.ram = &i->ram,
-		.drop = all->root,
-		.uid = i->uid,
-		.gid = i->uid,
-		.netns = all->netns,
-		.console = i->console,
-		.log = i->log,
-		.kernel = -1,
-		.initrd = -1,
-		.args = "",
-	};
-
-	return i->driver->start(&i->vm, &spec, &watcher, i, why);
-}
-
-static void make_done(struct job *job)
-{
-	struct idle *i = container_of(job, struct idle, job);
-
-	if (!i->why.code && !i->discarded && start(i, &i->why) == 0)
-		return;
-	if (i->why.code)
-		give_up(i->pool, i->why.text);
-	idle_free(i);
-}
-
-static void make(struct pool *p)
-{
-	struct idle *i = calloc(1, sizeof *i);
-
-	if (!i)
-		return;
-	i->pool = p;
-	i->driver = p->driver;
-	i->shape = p->shape;
-	i->uid = p->all->root ? fork_take_uid(p->all) : 0;
-	i->ram.fd = i->dir = i->console = i->log = i->loading.ram.fd = i->loading.vmstate = -1;
-	snprintf(i->binary, sizeof i->binary, "%s", p->binary);
-	snprintf(i->name, sizeof i->name, "pool-%llu", (unsigned long long)p->all->next_serial++);
-	list_append(&p->members, &i->link);
-	i->job.run = make_run;
-	i->job.done = make_done;
-	jobs_submit(p->all->jobs, &i->job);
-}
-
-/* Memory is for guests first. */
-static bool scarce(void)
-{
-	uint64_t available, total;
-
-	host_memory(&available, &total);
-	return available < total / 10;
 }
 
 struct census {
@@ -428,18 +162,62 @@ static unsigned int count_loaded(const struct pool *p, const struct origin *o)
 	return n;
 }
 
-/* Memory is for guests first: what is loaded costs most, and goes before what is idle. */
-static void shrink(struct pool *p)
+/* What is loaded costs most and goes first, that of the oldest demand; then what is idle. Returns false where nothing is left to give up. */
+static bool shrink(struct pool *p)
 {
-	struct idle *i, *one = NULL;
+	struct demand *oldest = list_last(&p->demands, struct demand, link);
+	struct idle *i;
 
-	while (!list_empty(&p->demands))
-		end_demand(p, list_first(&p->demands, struct demand, link));
+	if (oldest) {
+		end_demand(p, oldest);
+		return true;
+	}
 	list_for_each(i, &p->members, link)
-		if (waits(i))
-			one = i;
-	if (one)
-		pool_discard(one);
+		if (member_waits(i)) {
+			pool_discard(i);
+			return true;
+		}
+	return false;
+}
+
+/* Memory is for guests first. It has to become plenty again before there is a pool again. */
+static bool is_scarce(struct pool *p)
+{
+	uint64_t available, total;
+
+	host_memory(&available, &total);
+	p->scarce = available < total / (p->scarce ? PLENTY : SCARCE);
+	return p->scarce;
+}
+
+static uint64_t pool_bytes(const struct pool *p)
+{
+	uint64_t sum = 0;
+	struct idle *i;
+
+	list_for_each(i, &p->members, link) {
+		uint64_t n = i->discarded || i->dead ? 0 : member_bytes(i);
+
+		sum += i->discarded || i->dead || n > STARTED_BYTES ? n : STARTED_BYTES;
+	}
+	return sum;
+}
+
+static bool has_room(const struct pool *p, uint64_t more)
+{
+	uint64_t max = config_number(&p->all->config, CONFIG_POOL_MEMORY) << 20;
+
+	return !max || pool_bytes(p) + more <= max;
+}
+
+/* What a guest takes that is loaded and never ran. */
+static uint64_t loaded_bytes(const struct origin *o)
+{
+	if (o->region != REGION_SHARED)
+		return 0;
+	if (o->fill != FILL_ONDEMAND)
+		return o->snapshot->memory_bytes;
+	return o->set ? extents_bytes(&o->set->pages) : 0;
 }
 
 /* One at a time: guests that run are not to wait for those that don't. */
@@ -451,30 +229,71 @@ static void refill_loaded(struct pool *p, struct census c)
 	list_for_each(d, &p->demands, link) {
 		struct origin *o = d->origin;
 
-		if (count_loaded(p, o) >= want || c.loading || !c.spare || !fits(c.spare, o->driver, o->binary, &o->snapshot->recipe))
+		if (count_loaded(p, o) >= want || c.loading || !c.spare || !fits(c.spare, o->driver, o->binary, &o->snapshot->recipe) ||
+		    !has_room(p, loaded_bytes(o)))
 			continue;
-		load(c.spare, o);
+		member_load(c.spare, o);
 		return;
 	}
 }
 
-static void refill(struct pool *p)
+static bool keeps_something(const struct pool *p)
+{
+	unsigned int templates, used;
+	uint64_t bytes;
+
+	template_count(&templates, &used, &bytes);
+	return templates || !list_empty(&p->members);
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct pool *p = data;
+
+	pool_refill(p);
+	if (!keeps_something(p)) {
+		p->look = sd_event_source_disable_unref(p->look);
+		return 0;
+	}
+	sd_event_source_set_time(source, usec + LOOK_USEC);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static void watch_memory(struct pool *p)
+{
+	if (!p->look)
+		sd_event_add_time_relative(p->all->event, &p->look, CLOCK_MONOTONIC, LOOK_USEC, LOOK_USEC / 4, on_look, p);
+}
+
+void pool_refill(struct pool *p)
 {
 	uint64_t want = config_number(&p->all->config, CONFIG_POOL);
-	struct census c = take_census(p);
+	bool scarce = is_scarce(p);
+	struct census c;
 
-	if (p->ending || !p->driver)
+	while ((scarce || !has_room(p, 0)) && shrink(p))
+		;
+	if (scarce)
+		template_forget(UINT64_MAX);
+	c = take_census(p);
+	if (p->ending || !p->driver || scarce)
 		return;
-	if (scarce()) {
-		shrink(p);
-		return;
-	}
 	if (c.other)
 		pool_discard(c.other);
 	refill_loaded(p, c);
 	c = take_census(p);
-	for (; c.fitting < want && c.starting < STARTS_AT_ONCE; c.fitting++, c.starting++)
-		make(p);
+	for (; c.fitting < want && c.starting < STARTS_AT_ONCE && has_room(p, STARTED_BYTES); c.fitting++, c.starting++)
+		member_make(p);
+}
+
+uint64_t pool_yield(struct pool *p)
+{
+	uint64_t bytes = pool_bytes(p);
+
+	while (shrink(p))
+		;
+	return bytes;
 }
 
 static void expire(struct pool *p);
@@ -531,7 +350,8 @@ void pool_want(struct pool *p, struct origin *o)
 	if (p->demand_count > DEMANDS_MAX)
 		end_demand(p, list_last(&p->demands, struct demand, link));
 	expire(p);
-	refill(p);
+	pool_refill(p);
+	watch_memory(p);
 }
 
 void pool_forget(struct pool *p, const struct snapshot *s)
@@ -548,7 +368,7 @@ static struct idle *find_loaded(const struct pool *p, const struct origin *o)
 	struct idle *i;
 
 	list_for_each(i, &p->members, link)
-		if (waits(i) && i->origin && origin_same(i->origin, o) && is_alive(i))
+		if (member_waits(i) && i->origin && origin_same(i->origin, o) && is_alive(i))
 			return i;
 	return NULL;
 }
@@ -558,7 +378,7 @@ static struct idle *find_idle(const struct pool *p, const struct origin *o)
 	struct idle *i;
 
 	list_for_each(i, &p->members, link)
-		if (waits(i) && !i->origin && fits(i, o->driver, o->binary, &o->snapshot->recipe) && is_alive(i))
+		if (member_waits(i) && !i->origin && fits(i, o->driver, o->binary, &o->snapshot->recipe) && is_alive(i))
 			return i;
 	return NULL;
 }
@@ -580,6 +400,7 @@ void pool_end(struct pool *p)
 	struct idle *i;
 
 	p->ending = true;
+	p->look = sd_event_source_disable_unref(p->look);
 	while (!list_empty(&p->demands))
 		end_demand(p, list_first(&p->demands, struct demand, link));
 	list_for_each(i, &p->members, link)
@@ -607,8 +428,9 @@ void pool_count(const struct pool *p, struct pool_counts *ret)
 	struct idle *i;
 
 	*ret = p->counts;
+	ret->bytes = pool_bytes(p);
 	list_for_each(i, &p->members, link) {
-		ret->idle += waits(i) && !i->origin;
-		ret->loaded += waits(i) && i->origin;
+		ret->idle += member_waits(i) && !i->origin;
+		ret->loaded += member_waits(i) && i->origin;
 	}
 }

@@ -50,6 +50,9 @@ struct idle *pool_take(struct pool *pool, const struct origin *o);
  * demand long ago makes room. */
 void pool_want(struct pool *pool, struct origin *o);
 
+/* Gives up all that wait: guests need the memory. Returns the bytes that will be free when their processes are gone. */
+uint64_t pool_yield(struct pool *pool);
+
 /* Nobody will ask for this snapshot any more. */
 void pool_forget(struct pool *pool, const struct snapshot *s);
 
@@ -63,6 +66,7 @@ bool pool_has_uid(const struct pool *pool, uid_t uid);
 
 struct pool_counts {
 	unsigned int idle, loaded;           /* that wait */
+	uint64_t bytes;                      /* that they take */
 	uint64_t hits, loaded_hits, misses;  /* restores that found one; of these a loaded one; that found none */
 };
 

@@ -165,3 +165,51 @@ test_templates_max() {
 	rmdir "$F/a"
 	wait_for 10 eval '[ "$(metric templates)" = 0 ] || [ "$(metric template_bytes)" = 0 ]'
 }
+
+# When memory gets scarce those that wait go first, and come again when there is plenty.
+test_scarce() {
+	[ -e "$T/meminfo" ] || {
+		cp /proc/meminfo "$T/meminfo"
+		exec unshare -m --propagation private bash -c 'mount --bind "$T/meminfo" /proc/meminfo && . tests/lib.sh && . tests/mount/pool.sh && run_test test_scarce'
+	}
+	host_has() { printf 'MemTotal: 10000000 kB\nMemAvailable: %s kB\n' "$1" >"$T/meminfo"; }
+	host_has 5000000
+	POOL=3 LOADED=2 start -o templates_max=100
+	with_snapshot
+	cp -r "$F/base/snapshots/ready" "$T/copy"
+	mkdir "$F/a" "$F/b" "$F/p"
+	command_is ok "$F/p/config/memory_backend" memfd-private
+	command_is ok "$F/p/restore" "$T/copy"
+	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+	wait_for 20 waiting 3
+	wait_for 20 eval '[ "$(metric pool_loaded)" -ge 2 ]'
+	ok rmdir "$F/p"
+	host_has 900000
+	wait_for 20 waiting 0
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 0 ] && [ "$(vmms | wc -l)" = 2 ] && [ "$(metric templates)" = 0 ]'
+	state_is a running
+	# A little more is not plenty.
+	host_has 1100000
+	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
+	is "waiting" 0 "$(metric pool_waiting)"
+	host_has 5000000
+	ok rmdir "$F/b"
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
+	wait_for 20 waiting 3
+}
+
+# What waits is bounded in memory, too.
+test_memory_bound() {
+	POOL=5 LOADED=2 start -o pool_memory=70
+	with_snapshot
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+	wait_for 20 eval '[ $(($(metric pool_waiting) + $(metric pool_loaded))) = 3 ]'
+	[ "$(metric pool_bytes)" -le $((70 << 20)) ] || bad "pool_bytes $(metric pool_bytes)"
+	command_is ok "$F/config/pool_memory" 0
+	ok rmdir "$F/a"
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+	wait_for 20 eval '[ "$(metric pool_waiting)" = 5 ]'
+}
