@@ -15,7 +15,6 @@
 
 struct command {
 	struct list link;
-	uint64_t id;
 	struct text line;
 	size_t sent;
 	int fd;
@@ -26,7 +25,6 @@ struct command {
 struct qmp {
 	int fd;
 	bool greeted;
-	uint64_t last_id;
 	unsigned int count;
 	struct list unsent, sent;
 	sd_event_source *source;
@@ -119,7 +117,7 @@ static void answer(struct qmp *q, const struct qmp_message *m)
 	qmp_answer to;
 	void *user;
 
-	if (!c || !m->has_id || m->id != c->id) {
+	if (!c || m->has_id) {
 		broken(q, EPROTO, "QEMU answered a command that was not given");
 		return;
 	}
@@ -247,15 +245,16 @@ bool qmp_connected(const struct qmp *q)
 	return q->fd >= 0;
 }
 
-static int command_create(struct command **ret, uint64_t id, const char *command, const char *arguments, int fd)
+/* No more than has to be: QEMU reads its monitor byte by byte, by a system call and a turn of its loop each. Answers come in the order of the commands, so that none needs
+ * an id. */
+static int command_create(struct command **ret, const char *command, const char *arguments, int fd)
 {
 	struct command *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return -ENOMEM;
-	c->id = id;
 	c->fd = -1;
-	text_printf(&c->line, "{\"execute\":\"%s\",\"arguments\":%s,\"id\":%llu}\n", command, arguments ?: "{}", (unsigned long long)id);
+	text_printf(&c->line, "{\"execute\":\"%s\"%s%s}", command, arguments ? ",\"arguments\":" : "", arguments ?: "");
 	if (!c->line.failed && fd >= 0)
 		c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (c->line.failed || (fd >= 0 && c->fd < 0)) {
@@ -278,7 +277,7 @@ int qmp_send(struct qmp *q, const char *command, const char *arguments, int fd, 
 		return -ENOTCONN;
 	if (q->count >= COMMANDS_MAX)
 		return -EBUSY;
-	r = command_create(&c, ++q->last_id, command, arguments, fd);
+	r = command_create(&c, command, arguments, fd);
 	if (r < 0)
 		return r;
 	c->answer = answer_;

@@ -78,20 +78,6 @@ static bool read_event(struct qmp_message *m, const cJSON *event)
 	return cJSON_IsString(event) && (!m->content || cJSON_IsObject(m->content));
 }
 
-/* Ours are small whole numbers. */
-static bool read_id(struct qmp_message *m)
-{
-	const cJSON *id = cJSON_GetObjectItemCaseSensitive(m->json, "id");
-
-	if (!id)
-		return true;
-	if (!cJSON_IsNumber(id) || !(id->valuedouble >= 0 && id->valuedouble < 1ull << 53))
-		return false;
-	m->has_id = true;
-	m->id = (uint64_t)id->valuedouble;
-	return (double)m->id == id->valuedouble;
-}
-
 static bool read_kind(struct qmp_message *m)
 {
 	const cJSON *item;
@@ -120,7 +106,8 @@ int qmp_message_parse(struct qmp_message *ret, const char *line, size_t n, struc
 	m.json = parse_json(line, n, &error);
 	if (!m.json)
 		return fail(why, error, "QMP line that is no JSON object: %.*s", (int)(n < 80 ? n : 80), line);
-	if (!read_kind(&m) || !read_id(&m)) {
+	m.has_id = cJSON_HasObjectItem(m.json, "id");
+	if (!read_kind(&m)) {
 		qmp_message_finish(&m);
 		return fail(why, EINVAL, "QMP line of no known kind: %.*s", (int)(n < 80 ? n : 80), line);
 	}

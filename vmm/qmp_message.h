@@ -18,8 +18,7 @@ enum qmp_kind { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
 
 struct qmp_message {
 	enum qmp_kind kind;
-	bool has_id;
-	uint64_t id;          /* of the command that this answers */
+	bool has_id;          /* it answers a command that had one: none of ours */
 	char name[64];        /* the event's */
 	char text[512];       /* the error's description */
 	cJSON *json;          /* the whole line, owned */
