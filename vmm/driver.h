@@ -106,6 +106,9 @@ struct driver {
 	void (*resume)(struct vm *vm);
 	void (*pause)(struct vm *vm);
 
+	/* Between two requests, while the guest may still run: the next save() will be to `fd`. Nothing is answered; what can be done beforehand is. NULL: nothing. */
+	void (*expect_save)(struct vm *vm, int fd);
+
 	/* Writes the device state of the stopped guest to `fd` (an empty file; borrowed until answered). */
 	void (*save)(struct vm *vm, int fd);
 

@@ -23,7 +23,7 @@
 #define RETRY_USEC 1000
 #define RETRIES 1000
 #define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
-#define HELD_MAX (64ll << 20)
+#define STATE_MAX (64ll << 20)
 
 enum request { NOTHING, START, MAP, LOAD, RESUME, PAUSE, SAVE };
 
@@ -45,9 +45,12 @@ struct qemu {
 	struct handover handover;
 	struct last_words words;
 
-	bool accepted, migrated; /* of a migration: the command was, the event came */
-	int state;               /* load's and save's */
-	int held;                /* the state that was saved last, as long as the guest has not run since; -1 */
+	struct failure refused;  /* of a migration: why its descriptor was */
+	bool accepted, migrated; /* likewise: the command was, the event came */
+	unsigned int due;        /* answers to cont and stop, whose event has told already */
+	int incoming, incoming_number; /* what a state is loaded from: ours, and QEMU's descriptor of it; -1 */
+	int state;               /* save's, which QEMU has been given; -1 */
+	int held;                /* the state that was saved last, as long as the guest has not run since: nobody changes it any more; -1 */
 	unsigned int retries;    /* left for cont: a finished save takes a moment to let go */
 };
 
@@ -61,6 +64,8 @@ static void answered(struct qemu *q, const struct failure *why)
 	enum request was = q->request;
 
 	q->request = NOTHING;
+	if (was == SAVE)
+		q->state = -1;
 	if (was != NOTHING)
 		q->vm.watcher->answered(&q->vm, why, q->vm.data);
 }
@@ -110,7 +115,7 @@ static int copy_file(int to, int from)
 
 	if (fstat(from, &st) < 0)
 		return -errno;
-	if (st.st_size > HELD_MAX)
+	if (st.st_size > STATE_MAX)
 		return -EFBIG;
 	while (at < st.st_size) {
 		ssize_t n = sendfile(to, from, &at, (size_t)(st.st_size - at));
@@ -125,12 +130,9 @@ static int copy_file(int to, int from)
  * not in it. */
 static void hold_state(struct qemu *q)
 {
-	AUTO_CLOSE int copy = memfd_create("forkfs:held", MFD_CLOEXEC);
-
-	if (copy < 0 || copy_file(copy, q->state) < 0)
-		log_warn("%s: no copy of the state: another snapshot needs the guest to run first", q->spec.id);
-	else
-		q->held = steal_fd(&copy);
+	q->held = fcntl(q->state, F_DUPFD_CLOEXEC, 3);
+	if (q->held < 0)
+		log_warn("%s: the state can't be kept: another snapshot needs the guest to run first", q->spec.id);
 }
 
 static void finish_migration(struct qemu *q)
@@ -151,7 +153,7 @@ static void on_migrate(const struct failure *why, const cJSON *result, void *dat
 
 	(void)result;
 	if (why) {
-		answered(q, why);
+		answered(q, q->refused.code ? &q->refused : why);
 		return;
 	}
 	q->accepted = true;
@@ -163,11 +165,22 @@ static void on_getfd(const struct failure *why, const cJSON *result, void *data)
 	struct qemu *q = data;
 
 	(void)result;
-	q->accepted = q->migrated = false;
 	if (why)
-		answered(q, why);
-	else
-		say(q, q->request == SAVE ? "migrate" : "migrate-incoming", "{\"uri\":\"fd:state\"}", -1, on_migrate);
+		q->refused = *why;
+}
+
+static void migrate(struct qemu *q, const char *command, const char *arguments)
+{
+	q->accepted = q->migrated = false;
+	say(q, command, arguments, -1, on_migrate);
+}
+
+/* Whoever migrates to it before that was answered fails as well. */
+static void give_state(struct qemu *q, int fd)
+{
+	q->state = fd;
+	q->refused.code = 0;
+	say(q, "getfd", "{\"fdname\":\"s\"}", fd, on_getfd);
 }
 
 static void on_why_failed(const struct failure *why, const cJSON *result, void *data)
@@ -214,13 +227,28 @@ static void on_migration(struct qemu *q, const cJSON *data)
 
 /* --- what QEMU tells -------------------------------------------------------------------------------------------------------------- */
 
+/* The event comes before the answer to the command, by two turns of QEMU's loop. */
 static void turn(struct qemu *q, bool running, enum request by)
 {
 	q->running = running;
 	if (running)
 		close_fd(&q->held);
-	if (q->request != by)
+	if (q->request != by) {
 		q->vm.watcher->turned(&q->vm, running, q->vm.data);
+		return;
+	}
+	q->due++;
+	q->retries = 0;
+	answered(q, NULL);
+}
+
+/* Whether the answer to a command that is here was told by its event before. */
+static bool told(struct qemu *q)
+{
+	bool was = q->due;
+
+	q->due -= was;
+	return was;
 }
 
 static void on_event(const char *name, const cJSON *data, void *user)
@@ -370,6 +398,8 @@ static void launch_done(struct job *job)
 	if (q->why.code == 0) {
 		q->vm.process = q->launched.process;
 		q->words = q->launched.words;
+		q->incoming = steal_fd(&q->launched.state);
+		q->incoming_number = q->launched.state_number;
 		if (watch(q) == 0) {
 			if (connect_all(q) < 0 || q->killed)
 				process_kill(&q->vm.process);
@@ -393,6 +423,7 @@ static void destroy(struct vm *vm)
 	process_finish(&q->vm.process);
 	last_words_finish(&q->words);
 	close_fd(&q->held);
+	close_fd(&q->incoming);
 	free((char *)(uintptr_t)q->spec.id);
 	free(q);
 }
@@ -407,7 +438,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
 	q->spec = *spec;
 	q->vm.memory.uffd = -1;
-	q->words.fd = q->typist.fd = q->held = q->state = -1;
+	q->words.fd = q->typist.fd = q->held = q->state = q->incoming = q->launched.state = -1;
 	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = q };
 	q->launched.handover = -1;
 	q->request = START;
@@ -451,13 +482,20 @@ static void load(struct vm *vm, int vmstate)
 {
 	struct qemu *q = of(vm);
 
+	char arguments[40];
+	int r;
+
 	begin(q, LOAD);
-	q->state = vmstate;
-	if (lseek(vmstate, 0, SEEK_SET) == 0) {
-		say(q, "getfd", "{\"fdname\":\"state\"}", vmstate, on_getfd);
+	r = copy_file(q->incoming, vmstate);
+	if (r == 0 && lseek(q->incoming, 0, SEEK_SET))
+		r = -errno;
+	close_fd(&q->incoming);
+	snprintf(arguments, sizeof arguments, "{\"uri\":\"fd:%d\"}", q->incoming_number);
+	if (r == 0) {
+		migrate(q, "migrate-incoming", arguments);
 		return;
 	}
-	fail_errno(&q->why, errno, "the device state can't be read from its beginning");
+	fail_errno(&q->why, -r, "the device state can't be handed to QEMU");
 	answer_later(q);
 }
 
@@ -466,6 +504,8 @@ static void on_cont(const struct failure *why, const cJSON *result, void *data)
 	struct qemu *q = data;
 
 	(void)result;
+	if (told(q))
+		return;
 	if (why && q->retries && after(q, RETRY_USEC) >= 0) {
 		q->retries--;
 		return;
@@ -506,7 +546,8 @@ static void resume(struct vm *vm)
 static void on_stop(const struct failure *why, const cJSON *result, void *data)
 {
 	(void)result;
-	answered(data, why);
+	if (!told(data))
+		answered(data, why);
 }
 
 static void pause_(struct vm *vm)
@@ -515,15 +556,24 @@ static void pause_(struct vm *vm)
 	say(of(vm), "stop", NULL, -1, on_stop);
 }
 
+static void expect_save(struct vm *vm, int fd)
+{
+	struct qemu *q = of(vm);
+
+	if (q->held < 0)
+		give_state(q, fd);
+}
+
 static void save(struct vm *vm, int fd)
 {
 	struct qemu *q = of(vm);
 	int r;
 
 	begin(q, SAVE);
-	q->state = fd;
 	if (q->held < 0) {
-		say(q, "getfd", "{\"fdname\":\"state\"}", fd, on_getfd);
+		if (q->state != fd)
+			give_state(q, fd);
+		migrate(q, "migrate", "{\"uri\":\"fd:s\"}");
 		return;
 	}
 	r = copy_file(fd, q->held);
@@ -554,6 +604,7 @@ const struct driver driver_qemu = {
 	.load = load,
 	.resume = resume,
 	.pause = pause_,
+	.expect_save = expect_save,
 	.save = save,
 	.type = type,
 	.kill = kill_,

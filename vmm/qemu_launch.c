@@ -17,7 +17,7 @@
 struct bundle {
 	int control, console;               /* listening */
 	int control_client, console_client; /* connected */
-	int record, preload, kvm, uffd;
+	int record, preload, kvm, uffd, state;
 	int handover, handover_ours;
 };
 
@@ -33,6 +33,7 @@ static void bundle_close(struct bundle *b)
 	close_fd(&b->preload);
 	close_fd(&b->kvm);
 	close_fd(&b->uffd);
+	close_fd(&b->state);
 }
 
 /* Who connects before QEMU runs waits in the queue: nothing has to be polled for. */
@@ -71,17 +72,28 @@ static int open_handover(struct bundle *b, struct failure *why)
 	return r < 0 ? fail_errno(why, -r, "a socket for the memory") : 0;
 }
 
+/* Of a boot nothing is loaded. */
+static int open_state(struct bundle *b, const struct vm_spec *spec, struct failure *why)
+{
+	if (spec->kernel >= 0)
+		return 0;
+	b->state = memfd_create("forkfs:state", MFD_CLOEXEC);
+	return b->state < 0 ? fail_errno(why, errno, "a memfd for the device state") : 0;
+}
+
 static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct failure *why)
 {
 	bool kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
 	int r;
 
-	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 	r = open_sockets(b, spec->dir, why);
 	if (r == 0)
 		r = open_record(b, spec->console, why);
 	if (r == 0)
 		r = open_handover(b, why);
+	if (r == 0)
+		r = open_state(b, spec, why);
 	if (r == 0 && kvm)
 		r = open_kvm(b, why);
 	if (r < 0)
@@ -102,6 +114,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 		.preload = b->preload,
 		.kvm = b->kvm,
 		.uffd = b->uffd,
+		.state = b->state,
 		.kernel = spec->kernel,
 		.initrd = spec->kernel >= 0 ? spec->initrd : -1,
 	};
@@ -110,7 +123,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
 		 struct failure *why)
 {
-	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->kernel, d->initrd };
+	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->state, d->kernel, d->initrd };
 	int kept[ARRAY_LEN(all)], r;
 	struct process_spec p = {
 		.path = spec->binary,
@@ -156,7 +169,7 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 
 int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct failure *why)
 {
-	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1 };
+	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1, .state = -1 };
 	struct bundle b;
 	int r;
 
@@ -168,6 +181,8 @@ int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct fa
 		l.control = steal_fd(&b.control_client);
 		l.console = steal_fd(&b.console_client);
 		l.handover = steal_fd(&b.handover_ours);
+		l.state_number = b.state;
+		l.state = steal_fd(&b.state);
 		*ret = l;
 	} else {
 		last_words_finish(&l.words);

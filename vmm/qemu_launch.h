@@ -11,6 +11,7 @@ struct qemu_launched {
 	struct process process;
 	int control, console; /* connected and nonblocking, owned */
 	int handover;         /* owned */
+	int state, state_number; /* a memfd, owned: what it has is loaded from the descriptor that QEMU inherited with that number */
 	struct last_words words;
 };
 

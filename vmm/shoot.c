@@ -344,6 +344,8 @@ static void arm_done(struct job *job)
 	}
 	if (!capture_is_live(s->capture) && !f->not_live[0])
 		snprintf(f->not_live, sizeof f->not_live, "%s", s->capture->why.text);
+	if (f->driver->expect_save)
+		f->driver->expect_save(f->vm, s->vmstate);
 	s->step = PAUSING;
 	s->stopped = now_us();
 	fork_request(f, f->driver->pause);

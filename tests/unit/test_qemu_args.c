@@ -6,7 +6,7 @@
 #include "vmm/qemu_args.h"
 #include "vmm/qemu_probe.h"
 
-static const struct qemu_descriptors none = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+static const struct qemu_descriptors none = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
 static struct recipe recipe(void)
 {
