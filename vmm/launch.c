@@ -87,11 +87,13 @@ static void collect_ids(struct launch *l)
 		text_printf(l->ids, "%s\n", l->child[i].fork->id);
 }
 
-/* All children have come to the same end: answer, and let them go. */
+/* All children have come to the same end: answer, and let them go. Nobody waits for what is made behind it for the next ones. */
 static void launch_finish(struct launch *l)
 {
 	struct failure why = l->why;
 	struct op *op = l->op;
+	struct pool *pool = l->all->pool;
+	struct origin *origin = l->source.origin ? origin_ref(l->source.origin) : NULL;
 	bool failed = l->failing;
 
 	op->cancel = NULL;
@@ -107,10 +109,11 @@ static void launch_finish(struct launch *l)
 	}
 	if (!failed && l->ids)
 		collect_ids(l);
-	if (!failed && !l->source.boot)
-		pool_want(l->all->pool, l->source.origin);
 	launch_free(l);
 	op->done(op, failed ? &why : NULL, op->data);
+	if (!failed && origin)
+		pool_want(pool, origin);
+	origin_unref(origin);
 }
 
 void launch_check(struct launch *l)

@@ -33,7 +33,7 @@ struct qemu {
 	struct job job;
 	struct qemu_launched launched; /* the job's result, with `why` */
 	bool killed;                   /* asked for while the job ran */
-	bool greeted, capable;         /* of a start: the memory is known, the control socket is ready */
+	bool greeted, capable;         /* of a start: the memory is known, the control socket is ready (and a state awaited) */
 
 	enum request request;
 	bool running;
@@ -48,8 +48,10 @@ struct qemu {
 	struct failure refused;  /* of a migration: why its descriptor was */
 	bool accepted, migrated; /* likewise: the command was, the event came */
 	unsigned int due;        /* answers to cont and stop, whose event has told already */
-	int incoming, incoming_number; /* what a state is loaded from: ours, and QEMU's descriptor of it; -1 */
-	int state;               /* save's, which QEMU has been given; -1 */
+	int state;               /* load's; save's, which QEMU has been given; -1 */
+	int incoming;            /* the pipe that QEMU reads a state from, until it has all of it; -1 */
+	off_t fed;               /* bytes of the state that went into it */
+	sd_event_source *feed;
 	int held;                /* the state that was saved last, as long as the guest has not run since: nobody changes it any more; -1 */
 	unsigned int retries;    /* left for cont: a finished save takes a moment to let go */
 };
@@ -59,12 +61,20 @@ static struct qemu *of(struct vm *vm)
 	return container_of(vm, struct qemu, vm);
 }
 
+static void end_feed(struct qemu *q)
+{
+	q->feed = sd_event_source_disable_unref(q->feed);
+	close_fd(&q->incoming);
+}
+
 static void answered(struct qemu *q, const struct failure *why)
 {
 	enum request was = q->request;
 
 	q->request = NOTHING;
-	if (was == SAVE)
+	if (was == LOAD)
+		end_feed(q);
+	if (was == LOAD || was == SAVE)
 		q->state = -1;
 	if (was != NOTHING)
 		q->vm.watcher->answered(&q->vm, why, q->vm.data);
@@ -167,12 +177,6 @@ static void on_getfd(const struct failure *why, const cJSON *result, void *data)
 	(void)result;
 	if (why)
 		q->refused = *why;
-}
-
-static void migrate(struct qemu *q, const char *command, const char *arguments)
-{
-	q->accepted = q->migrated = false;
-	say(q, command, arguments, -1, on_migrate);
 }
 
 /* Whoever migrates to it before that was answered fails as well. */
@@ -315,11 +319,32 @@ static void on_capabilities(const struct failure *why, const cJSON *result, void
 	struct qemu *q = data;
 
 	(void)result;
-	q->capable = true;
 	if (why)
 		answered(q, why);
 	else
-		finish_start(q);
+		q->capable = q->incoming < 0;
+	finish_start(q);
+}
+
+static void on_awaiting(const struct failure *why, const cJSON *result, void *data)
+{
+	struct qemu *q = data;
+
+	(void)result;
+	if (why)
+		answered(q, why);
+	else
+		q->capable = true;
+	finish_start(q);
+}
+
+/* What would take time when a guest is to be loaded is done when nobody waits for it. */
+static void await_state(struct qemu *q)
+{
+	char arguments[40];
+
+	snprintf(arguments, sizeof arguments, "{\"uri\":\"fd:%d\"}", q->launched.incoming);
+	say(q, "migrate-incoming", arguments, -1, on_awaiting);
 }
 
 static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
@@ -380,6 +405,8 @@ static int connect_all(struct qemu *q)
 	if (r < 0)
 		return fail_errno(&q->why, -r, "connect to the console");
 	say(q, "migrate-set-capabilities", CAPABILITIES, -1, on_capabilities);
+	if (q->incoming >= 0)
+		await_state(q);
 	return 0;
 }
 
@@ -399,7 +426,6 @@ static void launch_done(struct job *job)
 		q->vm.process = q->launched.process;
 		q->words = q->launched.words;
 		q->incoming = steal_fd(&q->launched.state);
-		q->incoming_number = q->launched.state_number;
 		if (watch(q) == 0) {
 			if (connect_all(q) < 0 || q->killed)
 				process_kill(&q->vm.process);
@@ -423,7 +449,8 @@ static void destroy(struct vm *vm)
 	process_finish(&q->vm.process);
 	last_words_finish(&q->words);
 	close_fd(&q->held);
-	close_fd(&q->incoming);
+	end_feed(q);
+	close_fd(&q->launched.state);
 	free((char *)(uintptr_t)q->spec.id);
 	free(q);
 }
@@ -478,25 +505,49 @@ static void map(struct vm *vm, const struct region *ram)
 		answer_later(q);
 }
 
+static int on_feed(sd_event_source *source, int fd, uint32_t revents, void *data);
+
+/* QEMU has waited for it since it was started. When it closes its end it says why, or ends. */
+static void feed(struct qemu *q)
+{
+	ssize_t n;
+	int r = 0;
+
+	do
+		n = sendfile(q->incoming, q->state, &q->fed, STATE_MAX);
+	while (n > 0);
+	if (n < 0 && errno == EAGAIN && !q->feed)
+		r = sd_event_add_io(q->spec.event, &q->feed, q->incoming, EPOLLOUT, on_feed, q);
+	else if (n < 0 && errno != EAGAIN && errno != EPIPE)
+		r = -errno;
+	if (n == 0 || r < 0 || (n < 0 && errno == EPIPE))
+		end_feed(q);
+	if (r >= 0)
+		return;
+	fail_errno(&q->why, -r, "the device state can't be handed to QEMU");
+	answer_later(q);
+}
+
+static int on_feed(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	(void)source;
+	(void)fd;
+	(void)revents;
+	feed(data);
+	return 0;
+}
+
 static void load(struct vm *vm, int vmstate)
 {
 	struct qemu *q = of(vm);
 
-	char arguments[40];
-	int r;
 
 	begin(q, LOAD);
-	r = copy_file(q->incoming, vmstate);
-	if (r == 0 && lseek(q->incoming, 0, SEEK_SET))
-		r = -errno;
-	close_fd(&q->incoming);
-	snprintf(arguments, sizeof arguments, "{\"uri\":\"fd:%d\"}", q->incoming_number);
-	if (r == 0) {
-		migrate(q, "migrate-incoming", arguments);
-		return;
-	}
-	fail_errno(&q->why, -r, "the device state can't be handed to QEMU");
-	answer_later(q);
+	q->state = vmstate;
+	q->fed = 0;
+	q->accepted = true;
+	q->migrated = false;
+	feed(q);
 }
 
 static void on_cont(const struct failure *why, const cJSON *result, void *data)
@@ -573,7 +624,8 @@ static void save(struct vm *vm, int fd)
 	if (q->held < 0) {
 		if (q->state != fd)
 			give_state(q, fd);
-		migrate(q, "migrate", "{\"uri\":\"fd:s\"}");
+		q->accepted = q->migrated = false;
+		say(q, "migrate", "{\"uri\":\"fd:s\"}", -1, on_migrate);
 		return;
 	}
 	r = copy_file(fd, q->held);

@@ -18,7 +18,7 @@ struct qemu_descriptors {
 	int record;   /* the console's record, write-only */
 	int ram;      /* what QEMU opens as its memory */
 	int kernel, initrd;
-	int state;    /* what a device state is loaded from */
+	int incoming; /* what a device state is read from; QMP tells its number */
 	/* the preloaded object's; */
 	int preload, handover, kvm, uffd;
 };

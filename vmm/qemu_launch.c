@@ -12,12 +12,14 @@
 #include "vmm/sockets.h"
 
 #define OPEN_FILES 512
+#define STATE_BYTES (1 << 20) /* of a pipe: what most device states fit in at once */
 
 /* What is opened for one launch; closed again when QEMU has it. */
 struct bundle {
 	int control, console;               /* listening */
 	int control_client, console_client; /* connected */
-	int record, preload, kvm, uffd, state;
+	int record, preload, kvm, uffd;
+	int state, incoming;                /* a pipe */
 	int handover, handover_ours;
 };
 
@@ -34,6 +36,7 @@ static void bundle_close(struct bundle *b)
 	close_fd(&b->kvm);
 	close_fd(&b->uffd);
 	close_fd(&b->state);
+	close_fd(&b->incoming);
 }
 
 /* Who connects before QEMU runs waits in the queue: nothing has to be polled for. */
@@ -75,10 +78,16 @@ static int open_handover(struct bundle *b, struct failure *why)
 /* Of a boot nothing is loaded. */
 static int open_state(struct bundle *b, const struct vm_spec *spec, struct failure *why)
 {
+	int ends[2];
+
 	if (spec->kernel >= 0)
 		return 0;
-	b->state = memfd_create("forkfs:state", MFD_CLOEXEC);
-	return b->state < 0 ? fail_errno(why, errno, "a memfd for the device state") : 0;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return fail_errno(why, errno, "a pipe for the device state");
+	b->incoming = ends[0];
+	b->state = ends[1];
+	fcntl(b->state, F_SETPIPE_SZ, STATE_BYTES);
+	return 0;
 }
 
 static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct failure *why)
@@ -86,7 +95,7 @@ static int bundle_open(struct bundle *b, const struct vm_spec *spec, struct fail
 	bool kvm = spec->drop && !strcmp(spec->recipe->accel, "kvm");
 	int r;
 
-	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+	*b = (struct bundle){ -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 	r = open_sockets(b, spec->dir, why);
 	if (r == 0)
 		r = open_record(b, spec->console, why);
@@ -114,7 +123,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 		.preload = b->preload,
 		.kvm = b->kvm,
 		.uffd = b->uffd,
-		.state = b->state,
+		.incoming = b->incoming,
 		.kernel = spec->kernel,
 		.initrd = spec->kernel >= 0 ? spec->initrd : -1,
 	};
@@ -123,7 +132,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
 		 struct failure *why)
 {
-	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->state, d->kernel, d->initrd };
+	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->incoming, d->kernel, d->initrd };
 	int kept[ARRAY_LEN(all)], r;
 	struct process_spec p = {
 		.path = spec->binary,
@@ -169,7 +178,7 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 
 int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct failure *why)
 {
-	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1, .state = -1 };
+	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1, .state = -1, .incoming = -1 };
 	struct bundle b;
 	int r;
 
@@ -181,7 +190,7 @@ int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct fa
 		l.control = steal_fd(&b.control_client);
 		l.console = steal_fd(&b.console_client);
 		l.handover = steal_fd(&b.handover_ours);
-		l.state_number = b.state;
+		l.incoming = b.incoming; /* its number in there, too */
 		l.state = steal_fd(&b.state);
 		*ret = l;
 	} else {

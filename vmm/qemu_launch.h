@@ -11,7 +11,8 @@ struct qemu_launched {
 	struct process process;
 	int control, console; /* connected and nonblocking, owned */
 	int handover;         /* owned */
-	int state, state_number; /* a memfd, owned: what it has is loaded from the descriptor that QEMU inherited with that number */
+	int state;            /* owned: what is written into it QEMU reads from the descriptor `incoming`; -1: it boots */
+	int incoming;
 	struct last_words words;
 };
 
