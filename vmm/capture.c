@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "vmm/base/log.h"
@@ -120,11 +121,14 @@ struct capture *capture_create(struct fork *f)
 	c->all = f->all;
 	c->fork = fork_ref(f);
 	c->news.done = on_news;
+	c->stop = !strcmp(config_get(&f->config, CONFIG_SNAPSHOT), "stop");
 	f->not_live[0] = '\0';
-	if (find_paging(f, &why) == 0)
-		c->paging = paging_ref(f->paging);
-	else
+	if (c->stop)
+		snprintf(f->not_live, sizeof f->not_live, "config/snapshot says so");
+	else if (find_paging(f, &why) < 0)
 		snprintf(f->not_live, sizeof f->not_live, "%s", why.text);
+	if (f->paging)
+		c->paging = paging_ref(f->paging);
 	return c;
 }
 
@@ -157,7 +161,7 @@ static int arm(struct capture *c, int memory, bool delta, struct failure *why)
 
 void capture_arm(struct capture *c, int memory, bool delta)
 {
-	if (c->paging && arm(c, memory, delta, &c->why) < 0)
+	if (c->paging && !c->stop && arm(c, memory, delta, &c->why) < 0)
 		c->live = NULL;
 }
 

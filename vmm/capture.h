@@ -17,6 +17,7 @@ struct capture {
 	struct snapshot *snapshot; /* likewise */
 	struct paging *paging;     /* likewise */
 	struct live_capture *live; /* NULL: it isn't live */
+	bool stop;                    /* it isn't to be live */
 	bool ending, over, cancelled; /* a worker takes it apart; its result has been told; it was given up */
 	int result;
 	struct failure why;

@@ -27,6 +27,7 @@ CHOICE(flag, "0", "1")
 CHOICE(backend, "memfd-shared", "memfd-private", "file", "userfault")
 CHOICE(fill, "auto", "ondemand", "background", "eager")
 CHOICE(working_set, "off", "record", "use")
+CHOICE(snapshot, "auto", "live", "stop")
 
 static int number(const char *value, uint64_t min, uint64_t max, struct failure *why)
 {
@@ -92,6 +93,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_MEMORY_BACKEND] = { "memory_backend", "memfd-shared", "where the guest's RAM is: memfd-shared, memfd-private, file, userfault", check_backend },
 	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, ondemand, background, eager", check_fill },
 	[CONFIG_WORKING_SET] = { "working_set", "use", "pages placed before they are asked for: off, record (learn them), use (learn them once)", check_working_set },
+	[CONFIG_SNAPSHOT] = { "snapshot", "auto", "how a running guest is snapshotted: auto, live (or not at all), stop (until its memory is copied)", check_snapshot },
 	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
 	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
 	[CONFIG_CONSOLE_MAX] = { "console_max", "1048576", "bytes of the console's record that are kept", check_console_max },

@@ -333,17 +333,32 @@ static void arm_run(struct job *job)
 	capture_arm(s->capture, s->memory, s->delta);
 }
 
+/* One that can't be live is none where live was asked for by name. */
+static bool check_live(struct shoot *s)
+{
+	struct fork *f = s->fork;
+	struct failure why;
+
+	if (capture_is_live(s->capture))
+		return true;
+	if (!f->not_live[0])
+		snprintf(f->not_live, sizeof f->not_live, "%s", s->capture->why.text);
+	if (strcmp(config_get(&f->config, CONFIG_SNAPSHOT), "live"))
+		return true;
+	fail(&why, EOPNOTSUPP, "it can't be live, as config/snapshot has it: %.400s", f->not_live);
+	remember(s, &why);
+	return false;
+}
+
 static void arm_done(struct job *job)
 {
 	struct shoot *s = container_of(job, struct shoot, job);
 	struct fork *f = s->fork;
 
-	if (!worked(s)) {
+	if (!worked(s) || !check_live(s)) {
 		shoot_resume(s);
 		return;
 	}
-	if (!capture_is_live(s->capture) && !f->not_live[0])
-		snprintf(f->not_live, sizeof f->not_live, "%s", s->capture->why.text);
 	if (f->driver->expect_save)
 		f->driver->expect_save(f->vm, s->vmstate);
 	s->step = PAUSING;

@@ -179,3 +179,33 @@ test_delta() {
 	wait_for 60 shot_in e s complete
 	ok cmp "$(find "$T/snaps" -name memory.bin)" "$F/e/mem"
 }
+
+# By config/snapshot: the guest stands until all is copied, what it hasn't asked for yet included; or it is live and says so.
+test_setting() {
+	start -o mem_write=1,working_set=off
+	SIZE=128 DATA=64 large base || return
+	like "status" '^live' "$(status_of base Snapshots)"
+	command_is EINVAL "$F/base/config/snapshot" never
+	command_is ok "$F/base/config/snapshot" stop
+	ok mkdir "$F/base/snapshots/s"
+	is "complete with the mkdir" complete "$(shot_state base s)"
+	like "status" '^stop-and-copy: config/snapshot' "$(status_of base Snapshots)"
+	ok timeout 60 cmp "$F/base/mem" "$F/base/snapshots/s/memory.bin"
+	local backend
+	for backend in memfd-shared memfd-private; do
+		mkdir "$F/a"
+		command_is ok "$F/a/config/memory_backend" $backend
+		command_is ok "$F/a/config/snapshot" stop
+		command_is ok "$F/a/restore" "$F/base/snapshots/s"
+		put_at a $((20 * MIB)) hello
+		ok mkdir "$F/a/snapshots/t"
+		ok timeout 60 cmp "$F/a/mem" "$F/a/snapshots/t/memory.bin"
+		is "$backend: differs in" 5 "$(cmp -l "$F/base/snapshots/s/memory.bin" "$F/a/snapshots/t/memory.bin" | wc -l)"
+		command_is ok "$F/a/config/snapshot" live
+		ok mkdir "$F/a/snapshots/u"
+		wait_for 60 shot_in a u complete
+		like "$backend: status" '^live' "$(status_of a Snapshots)"
+		ok timeout 60 cmp "$F/a/snapshots/t/memory.bin" "$F/a/snapshots/u/memory.bin"
+		ok rmdir "$F/a"
+	done
+}
