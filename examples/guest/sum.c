@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Rewrites a buffer without a rest, word by word, round by round. What a word has to be follows from the round and its place, so that a page of
- * another moment than the rest of the machine shows: at the latest when the word is rewritten, or at once when "check" is typed. */
+ * another moment than the rest of the machine shows: at the latest when the word is rewritten, or at once when "check" is typed.
+ *
+ * A page of its own begins with a magic word and has a number that counts on every few microseconds: whoever watches it from outside sees the guest stand still. */
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,12 +13,17 @@
 
 #define WORDS (24u << 20 >> 3) /* 24 MiB */
 #define STRIDE 4096u           /* words between two looks at the console and the clock */
+#define BEAT 64u               /* words between two beats, a power of 2 */
 
 static uint64_t words[WORDS] __attribute__((aligned(4096)));
 static uint64_t round_now = 1; /* words before `place` are of this round, the others of the one before */
 static uint32_t place;
 static uint64_t sum; /* of all words */
 static uint64_t bad;
+static struct {
+	char magic[16];
+	volatile uint64_t beats;
+} pulse __attribute__((aligned(4096)));
 
 static uint64_t expected(uint64_t round, uint32_t i)
 {
@@ -46,6 +53,7 @@ static void rewrite(void)
 		bad += words[place] != expected(round_now - 1, place);
 		sum += new - words[place];
 		words[place] = new;
+		pulse.beats += n % BEAT == 0;
 		if (++place == WORDS) {
 			place = 0;
 			round_now++;
@@ -70,6 +78,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (uint32_t i = 0; i < WORDS; i++)
 		sum += words[i] = expected(0, i);
+	memcpy(pulse.magic, "forkfs pulse 1\n", sizeof pulse.magic);
 	printf("sum ready\n");
 	for (;;) {
 		struct pollfd in = {.fd = 0, .events = POLLIN};

@@ -59,13 +59,19 @@ needs_guest() {
 	command -v qemu-system-x86_64 >/dev/null && [ -e /bin/busybox ] || { echo "needs qemu-system-x86 and busybox-static"; exit 77; }
 }
 
-# guest NAME MAKE-GUEST'S OPTION...: boots one and snapshots it when it counts, to $W/NAME, outside the mount. ARGS goes on its kernel's command line.
+# boot FORK MAKE-GUEST'S OPTION...: a new fork with a guest that counts. ARGS goes on its kernel's command line.
+boot() {
+	local fork=$1; shift
+	examples/make-guest "$@" "$W/vm-$fork" >/dev/null || die "no guest"
+	[ -z "${ARGS-}" ] || sed -i "s/\"boot_args\": \"/&$ARGS /" "$W/vm-$fork/base.json"
+	mkdir "$F/$fork" && echo "$W/vm-$fork/base.json" >"$F/$fork/boot" || die "$(cat "$F/$fork/error")"
+	until_true 120 grep -q '^tick 3' "$F/$fork/console" || die "the guest doesn't boot: $(tail -n 3 "$F/$fork/console")"
+}
+
+# guest NAME MAKE-GUEST'S OPTION...: the snapshot of such a one, in $W/NAME, outside the mount
 guest() {
 	local name=$1; shift
-	examples/make-guest "$@" "$W/vm-$name" >/dev/null || die "no guest"
-	[ -z "${ARGS-}" ] || sed -i "s/\"boot_args\": \"/&$ARGS /" "$W/vm-$name/base.json"
-	mkdir "$F/parent" && echo "$W/vm-$name/base.json" >"$F/parent/boot" || die "$(cat "$F/parent/error")"
-	until_true 120 grep -q '^tick 3' "$F/parent/console" || die "the guest doesn't boot: $(tail -n 3 "$F/parent/console")"
+	boot parent "$@"
 	mkdir "$F/parent/snapshots/s" && cp -r --sparse=always "$F/parent/snapshots/s" "$W/$name" || die "no snapshot of it"
 	remove parent
 }
