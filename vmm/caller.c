@@ -151,6 +151,12 @@ static void unmask(struct mask *m)
 	errno = saved;
 }
 
+static bool is_itself(const struct mask *m, const struct caller *c)
+{
+	return m->uid == c->uid && m->gid == c->gid && m->group_count == c->group_count &&
+	       !memcmp(m->groups, c->groups ?: m->groups, (size_t)m->group_count * sizeof *m->groups);
+}
+
 /* This thread becomes the caller where files are concerned. */
 static int mask(struct mask *m, const struct caller *c)
 {
@@ -162,6 +168,8 @@ static int mask(struct mask *m, const struct caller *c)
 	m->group_count = getgroups((int)ARRAY_LEN(m->groups), m->groups);
 	if (m->group_count < 0)
 		return -errno;
+	if (is_itself(m, c))
+		return 0;
 	if (syscall(SYS_setgroups, c->group_count, c->groups))
 		return -errno;
 	m->on = true;
