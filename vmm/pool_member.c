@@ -21,8 +21,9 @@ static void idle_gone(struct idle *i)
 
 static void remove_run(struct job *job)
 {
-	const struct idle *i = container_of(job, struct idle, job);
+	struct idle *i = container_of(job, struct idle, job);
 
+	close_fd(&i->dir); /* the last descriptor of a directory that is gone takes as long as the removing */
 	remove_tree(i->pool->dir, i->name);
 }
 
