@@ -171,6 +171,7 @@ static void child_running(struct child *c)
 	fork_event(f, (struct event_facts){ .what = "running", .snapshot = l->source.path, .ms = f->restore_ms, .has_ms = true, .steps = l->source.boot ? NULL : steps });
 	fork_set_state(f, FORK_RUNNING);
 	learning_begin(f);
+	paging_begin(f->paging);
 	l->running++;
 }
 

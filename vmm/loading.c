@@ -78,6 +78,7 @@ static int begin_paging(struct loading *l, struct failure *why)
 		.source = o->memory,
 		.fill = o->fill == FILL_BACKGROUND,
 		.first = o->set ? &o->set->pages : NULL,
+		.held = true, /* it would be in the way of the state */
 		.learn = o->learn,
 	};
 

@@ -13,7 +13,7 @@ struct paging {
 	struct pager *pager;
 	struct pager_region *region;
 	struct page_bits learned;
-	bool lazy, learns;
+	bool lazy, learns, held;
 	uint64_t features, at, size;
 	int uffd;
 	bool broken, told;
@@ -67,6 +67,7 @@ static int begin(struct paging *p, const struct paging_options *o, struct failur
 		.source = o->source,
 		.fill = o->fill,
 		.first = o->first,
+		.held = o->held,
 		.broke = on_broke,
 		.data = p,
 	};
@@ -108,6 +109,7 @@ int paging_create(struct paging **ret, const struct paging_options *o, struct fa
 	p->size = o->size;
 	p->uffd = o->memory->uffd;
 	p->lazy = o->source;
+	p->held = o->held;
 	r = begin(p, o, why);
 	if (r < 0) {
 		free_paging(p);
@@ -115,6 +117,14 @@ int paging_create(struct paging **ret, const struct paging_options *o, struct fa
 	}
 	*ret = p;
 	return 0;
+}
+
+void paging_begin(struct paging *p)
+{
+	if (!p || !p->held)
+		return;
+	p->held = false;
+	pager_begin(p->region);
 }
 
 struct paging *paging_ref(struct paging *p)

@@ -18,11 +18,15 @@ struct paging_options {
 	struct memory_source *source; /* of what is missing; NULL: nothing is */
 	bool fill;                    /* place the rest in the background */
 	const struct extents *first;  /* likewise, before all else; may be NULL */
+	bool held;                    /* neither before paging_begin() */
 	bool learn;                   /* keep account of what is asked for */
 };
 
 /* Registers the memory with its userfaultfd and begins to serve. Returns 0; -EOPNOTSUPP it can't be had; or another negative errno. */
 int paging_create(struct paging **ret, const struct paging_options *o, struct failure *why);
+
+/* What is to be placed unasked is placed from now on, of one that was held; else of no effect. NULL is accepted. */
+void paging_begin(struct paging *p);
 
 struct paging *paging_ref(struct paging *p);
 

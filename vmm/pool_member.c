@@ -157,6 +157,7 @@ static void on_loaded(struct loading *l, const struct failure *why)
 		i->paging = steal_ptr(&l->paging);
 		if (i->paging)
 			paging_watch(i->paging, on_paging_broke, i);
+		paging_begin(i->paging);
 		i->ready = true;
 		pool_refill(p);
 		return;

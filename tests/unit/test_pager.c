@@ -492,6 +492,42 @@ Test(pager, first_comes_before_the_rest)
 	end_vm(&vm);
 }
 
+/* What is asked for comes all the same; a region that is removed before it began is as good as any. */
+Test(pager, held)
+{
+	struct test_source *source = make_source();
+	struct pager_options o;
+	struct pager_region *r;
+	struct told told = { 0 };
+	struct pager *p;
+	struct vm vm;
+
+	start_vm(&vm);
+	p = make_pager();
+	o = options_of(&vm, source, &told);
+	o.fill = o.held = true;
+	r = add(p, &o);
+	assert_reads(&vm, 700, pattern(700));
+	await_step(r);
+	cr_assert(is_there(&vm, 700) && !is_there(&vm, 0) && !is_there(&vm, PAGES - 1), "it was to wait");
+	cr_assert_eq(atomic_load(&told.filled), 0);
+	pager_begin(r);
+	await(&told.filled, 1, "it is never filled");
+	cr_assert(is_there(&vm, 0));
+	pager_remove(r);
+	end_vm(&vm);
+	start_vm(&vm);
+	o = options_of(&vm, source, &told);
+	o.fill = o.held = true;
+	pager_remove(add(p, &o));
+	r = add(p, &o);
+	pager_begin(r);
+	pager_remove(r);
+	pager_destroy(p);
+	memory_source_unref(&source->base);
+	end_vm(&vm);
+}
+
 Test(pager, first_alone)
 {
 	AUTO_EXTENTS struct extents first = { 0 };

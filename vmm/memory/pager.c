@@ -13,16 +13,9 @@
 #define STACK (256u << 10) /* bytes: there may be hundreds of these threads */
 #define PATIENCE 8 /* rounds with faults after which the background gets a step all the same */
 
-struct call {
-	struct list link;
-	void (*fn)(void *data);
-	void *data;
-	bool done; /* guarded by pager.lock */
-};
-
 static void call_thread(struct pager *p, void (*fn)(void *), void *data)
 {
-	struct call call = { .fn = fn, .data = data };
+	struct pager_errand call = { .fn = fn, .data = data };
 
 	pthread_mutex_lock(&p->lock);
 	list_append(&p->calls, &call.link);
@@ -39,12 +32,12 @@ void pager_call(struct pager_region *r, void (*fn)(void *), void *data)
 
 static void answer_calls(struct pager *p)
 {
-	struct call *call;
+	struct pager_errand *call;
 	eventfd_t n;
 
 	eventfd_read(p->wake, &n);
 	pthread_mutex_lock(&p->lock);
-	while ((call = list_first(&p->calls, struct call, link))) {
+	while ((call = list_first(&p->calls, struct pager_errand, link))) {
 		list_remove(&call->link);
 		pthread_mutex_unlock(&p->lock);
 		call->fn(call->data);
@@ -267,7 +260,7 @@ static void add(void *data)
 	a->result = watch_descriptor(r->pager, r->options.uffd, r);
 	if (a->result == 0 && r->options.adopt)
 		a->result = adopt(r);
-	if (a->result == 0 && r->filling)
+	if (a->result == 0 && r->filling && !r->options.held)
 		pager_region_work(r);
 	if (a->result < 0)
 		epoll_ctl(r->pager->epoll, EPOLL_CTL_DEL, r->options.uffd, NULL);
@@ -292,6 +285,26 @@ int pager_add(struct pager_region **ret, struct pager *p, const struct pager_opt
 	}
 	*ret = a.region;
 	return 0;
+}
+
+static void begin(void *data)
+{
+	struct pager_region *r = data;
+
+	if (r->filling)
+		pager_region_work(r);
+}
+
+/* The region outlives it: what removes a region stands behind it in the line. */
+void pager_begin(struct pager_region *r)
+{
+	struct pager *p = r->pager;
+
+	r->begin = (struct pager_errand){ .fn = begin, .data = r };
+	pthread_mutex_lock(&p->lock);
+	list_append(&p->calls, &r->begin.link);
+	pthread_mutex_unlock(&p->lock);
+	eventfd_write(p->wake, 1);
 }
 
 static void take_away(void *data)

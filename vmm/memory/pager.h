@@ -35,6 +35,7 @@ struct pager_options {
 	struct memory_source *source;     /* gets a reference; NULL: missing pages are zeros */
 	uint32_t cluster;                 /* bytes served at one fault, a power of 2 from the page size on; 0: PAGER_CLUSTER */
 	bool fill;                        /* place all data of the source in the background */
+	bool held;                        /* nothing is placed in the background before pager_begin() */
 	bool adopt;                       /* another pager had it, and may have died amidst: protects nothing, has whoever waits try again */
 	const struct extents *first;      /* to be placed in the background before anything else, whether or not `fill`; copied; may be NULL */
 	struct page_bits *demanded;       /* gets the pages placed for real faults; borrowed until pager_remove(); may be NULL */
@@ -45,6 +46,9 @@ struct pager_options {
 
 /* Not to be called on the pager's thread. Returns 0 and a handle for pager_remove(); -EINVAL, -ENOMEM, -EMFILE … */
 int pager_add(struct pager_region **ret, struct pager *p, const struct pager_options *o, struct failure *why);
+
+/* The background work of a region that is `held` begins. Once; doesn't wait for the pager's thread. From any other one. */
+void pager_begin(struct pager_region *r);
 
 /* Waits until nothing of it is served any more; no callback comes afterwards. A watch must be gone before (live_capture_destroy()). What was protected is
  * no more. Whoever waits for a page goes on waiting. Not to be called on the pager's thread. NULL is accepted. */

@@ -22,9 +22,18 @@ struct pager {
 	bool stop;
 };
 
+/* What is run on the pager's thread, first come, first served. */
+struct pager_errand {
+	struct list link;
+	void (*fn)(void *data);
+	void *data;
+	bool done; /* guarded by pager.lock */
+};
+
 /* All that is neither constant nor atomic is the thread's own. */
 struct pager_region {
 	struct list link; /* pager.work */
+	struct pager_errand begin;
 	struct pager *pager;
 	struct pager_options options; /* uffd and source are owned */
 	struct page_bits there;       /* pages known to have been placed */
