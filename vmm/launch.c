@@ -109,8 +109,10 @@ static void launch_finish(struct launch *l)
 	}
 	if (!failed && l->ids)
 		collect_ids(l);
-	launch_free(l);
 	op->done(op, failed ? &why : NULL, op->data);
+	for (unsigned int i = 0; i < l->count; i++)
+		paging_begin(l->child[i].fork->paging);
+	launch_free(l);
 	if (!failed && origin)
 		pool_want(pool, origin);
 	origin_unref(origin);
@@ -171,7 +173,6 @@ static void child_running(struct child *c)
 	fork_event(f, (struct event_facts){ .what = "running", .snapshot = l->source.path, .ms = f->restore_ms, .has_ms = true, .steps = l->source.boot ? NULL : steps });
 	fork_set_state(f, FORK_RUNNING);
 	learning_begin(f);
-	paging_begin(f->paging);
 	l->running++;
 }
 
