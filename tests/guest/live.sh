@@ -101,3 +101,45 @@ test_private() {
 	done
 	is "snapshots" 50 "$checked"
 }
+
+# cmp by itself asks for 4 KiB at a time.
+same() { dd if="$1" bs=1M status=none | timeout 60 cmp - "$2"; }
+
+# same_bytes FORK: the guest stands still, its RAM is copied, a snapshot taken; it goes on at once, so that it writes while the capture does. Until five have
+# been seen with pages still to come.
+same_bytes() {
+	local fork=$1 now n=0 meanwhile=0
+	while [ "$meanwhile" -lt 5 ] && [ "$n" -lt 25 ]; do
+		n=$((n + 1))
+		wait_for 60 ticks_past "$fork" "$(ticks "$fork")"
+		command_is ok "$F/$fork/state" paused
+		ok dd if="$F/$fork/mem" of="$T/mem" bs=1M conv=sparse status=none
+		ok mkdir "$F/$fork/snapshots/s"
+		printf 'running\n' >"$F/$fork/state" || bad "$fork does not go on"
+		read -r now <"$F/$fork/snapshots/s/state"
+		[ "$now" != writing ] || meanwhile=$((meanwhile + 1))
+		ok same "$F/$fork/snapshots/s/memory.bin" "$T/mem"
+		wait_for 60 shot_in "$fork" s complete
+		ok same "$F/$fork/snapshots/s/memory.bin" "$T/mem"
+		is_live "$fork"
+		no same "$F/$fork/mem" "$T/mem"
+		ok rmdir "$F/$fork/snapshots/s"
+	done
+	echo "    $fork: $meanwhile of $n while pages were still to come"
+	[ "$meanwhile" = 5 ] || bad "$fork: the guest wrote while its memory was captured in $meanwhile of $n snapshots"
+}
+
+test_same_bytes() {
+	start
+	ready sum || return
+	boot_guest a "$RUN/sum/vm/base.json" || return
+	same_bytes a
+	ok rmdir "$F/a"
+	fork_of memfd-shared b "$READY" fill=ondemand working_set=off
+	same_bytes b
+	ok rmdir "$F/b"
+	fork_of memfd-private c "$READY"
+	same_bytes c
+	typed c check '^sum (ok|BAD)'
+	like "the guest itself" '^sum ok' "$(grep -a '^sum [oB]' "$F/c/console" | tr -d '\r')"
+}
