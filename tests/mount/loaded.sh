@@ -94,3 +94,28 @@ test_killed() {
 	ok rmdir "$F/b"
 	stop
 }
+
+# Guests that wait to run have nobody who would miss them: a daemon that is killed takes them along, as it does what is idle.
+test_kill_9_loaded() {
+	local how
+	alive() { local p n=0; for p in $(vmms); do grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null && n=$((n + 1)); done; echo $n; }
+	expect_log 'of a daemon that died'
+	for how in memfd-shared:auto memfd-shared:eager memfd-private:auto; do
+		POOL=2 LOADED=2 start -o "memory_backend=${how%:*},fill=${how#*:}"
+		with_snapshot
+		mkdir "$F/a"
+		command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+		wait_for 20 metric_is pool_loaded 2
+		wait_for 20 metric_is pool_waiting 2
+		is "$how: before" 6 "$(alive)"
+		kill -KILL "$DAEMON"
+		wait "$DAEMON" 2>/dev/null
+		DAEMON=
+		umount -l "$F" 2>/dev/null
+		wait_for 20 eval '[ "$(alive)" -le 2 ]' || return
+		is "$how: guests that ran" 2 "$(alive)"
+		start # clears away what is left
+		wait_for 20 eval '[ "$(alive)" = 0 ]'
+		stop
+	done
+}
