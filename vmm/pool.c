@@ -266,6 +266,27 @@ static void watch_memory(struct pool *p)
 		sd_event_add_time_relative(p->all->event, &p->look, CLOCK_MONOTONIC, LOOK_USEC, LOOK_USEC / 4, on_look, p);
 }
 
+/* There may be more than is wanted since the settings were changed. */
+static void trim(struct pool *p)
+{
+	uint64_t idle = config_number(&p->all->config, CONFIG_POOL), loaded = config_number(&p->all->config, CONFIG_POOL_LOADED), n;
+	struct demand *d;
+	struct idle *i;
+
+	list_for_each(d, &p->demands, link) {
+		n = 0;
+		list_for_each(i, &p->members, link)
+			if (!i->discarded && !i->dead && i->origin && origin_same(i->origin, d->origin) && ++n > loaded)
+				pool_discard(i);
+		if (!loaded)
+			end_demand(p, d);
+	}
+	n = 0;
+	list_for_each(i, &p->members, link)
+		if (!i->discarded && !i->dead && !i->origin && fits(i, p->driver, p->binary, &p->shape) && ++n > idle)
+			pool_discard(i);
+}
+
 void pool_refill(struct pool *p)
 {
 	uint64_t want = config_number(&p->all->config, CONFIG_POOL);
@@ -281,7 +302,8 @@ void pool_refill(struct pool *p)
 		return;
 	if (c.other)
 		pool_discard(c.other);
-	refill_loaded(p, c);
+	trim(p);
+	refill_loaded(p, take_census(p));
 	c = take_census(p);
 	for (; c.fitting < want && c.starting < STARTS_AT_ONCE && has_room(p, STARTED_BYTES); c.fitting++, c.starting++)
 		member_make(p);

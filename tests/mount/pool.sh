@@ -104,6 +104,19 @@ test_size() {
 	command_is ok "$F/config/pool" 1
 	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
 	wait_for 20 waiting 1
+	# What is too many now is given up, without anybody restoring anything.
+	command_is ok "$F/config/pool" 3
+	command_is ok "$F/config/pool_loaded" 2
+	ok rmdir "$F/b"
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
+	wait_for 20 eval 'waiting 3 && [ "$(metric pool_loaded)" = 2 ]'
+	command_is ok "$F/config/pool" 1
+	command_is ok "$F/config/pool_loaded" 1
+	wait_for 20 eval 'waiting 1 && [ "$(metric pool_loaded)" = 1 ]'
+	command_is ok "$F/config/pool" 0
+	command_is ok "$F/config/pool_loaded" 0
+	wait_for 20 eval '[ "$(vmms | wc -l)" = 3 ]'
 }
 
 # They live for a guest, or not at all.
