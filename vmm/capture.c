@@ -33,7 +33,8 @@ static void tell_complete(struct capture *c)
 	} else {
 		snapshot_retract(shot_inode(s));
 		fail_within(&c->why, "snapshot %s of fork %s", s->name, f->id);
-		fork_set_error(f, &c->why);
+		if (f->state != FORK_FAILED)
+			fork_set_error(f, &c->why); /* else what happened to the guest is said there */
 		fork_event(f, (struct event_facts){ .what = "snapshot-failed", .snapshot = s->name, .code = c->why.code, .error = c->why.text });
 	}
 	fork_changed(f);
