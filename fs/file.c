@@ -41,6 +41,8 @@ int file_open(struct node *n, uid_t uid, gid_t gid, int flags, struct file **ret
 	f->fd = -1;
 	f->talk = (flags & O_ACCMODE) == O_RDWR;
 	list_append(&n->fs->files, &f->link);
+	if (n->fork)
+		n->fork->files++;
 	list_init(&f->readers);
 	list_init(&f->grown.link);
 	list_init(&f->changed.link);
@@ -60,6 +62,14 @@ static void poll_drop(struct file *f)
 	f->poll = NULL;
 }
 
+static void leave_fork(struct fork *f)
+{
+	if (!f)
+		return;
+	f->files--;
+	fork_give_back(f);
+}
+
 void file_close(struct file *f)
 {
 	if (f->node->row->kind->close)
@@ -72,6 +82,7 @@ void file_close(struct file *f)
 	poll_drop(f);
 	text_finish(&f->text);
 	close_fd(&f->fd);
+	leave_fork(f->node->fork);
 	free(f);
 }
 

@@ -14,7 +14,7 @@ static void capture_free(struct capture *c)
 {
 	paging_unref(c->paging);
 	snapshot_unref(c->snapshot);
-	shot_unref(c->shot);
+	shot_let_go(c->shot, c->all);
 	fork_unref(c->fork);
 	free(c);
 }
@@ -209,7 +209,7 @@ int capture_source(struct capture *c, int memory, struct memory_source **ret, st
 
 void capture_go_on(struct capture *c, struct shot *shot, struct snapshot *snapshot)
 {
-	c->shot = shot_ref(shot);
+	c->shot = shot_hold(shot);
 	c->snapshot = snapshot_ref(snapshot);
 	c->fork->capture = c;
 	if (!c->live)

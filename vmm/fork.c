@@ -105,13 +105,25 @@ struct fork *fork_ref(struct fork *f)
 	return f;
 }
 
+static void close_records(struct fork *f)
+{
+	record_finish(&f->console);
+	record_finish(&f->log);
+	close_fd(&f->dir);
+}
+
+/* The kernel may keep it in view for as long as it likes, if a file was open when its directory went. */
+void fork_give_back(struct fork *f)
+{
+	if (f->gone && !f->files)
+		close_records(f);
+}
+
 void fork_unref(struct fork *f)
 {
 	if (!f || --f->refs)
 		return;
-	record_finish(&f->console);
-	record_finish(&f->log);
-	close_fd(&f->dir);
+	close_records(f);
 	config_finish(&f->config);
 	free(f);
 }

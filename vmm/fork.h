@@ -63,6 +63,7 @@ struct shot {
 	char file[224];        /* its name in there */
 	struct recipe recipe;
 	struct snapshot *snapshot; /* what is restored; NULL: it can't be, not yet or not any more */
+	unsigned int holds;        /* its making and its capture: the files stay until these have ended */
 };
 
 struct fork {
@@ -77,6 +78,8 @@ struct fork {
 	enum fork_state state;
 	struct timespec changed; /* when the state last did, CLOCK_REALTIME */
 	bool removed;     /* rmdir has taken it out of the tree */
+	bool gone;        /* and there is nothing left of it but what files that are open still show */
+	unsigned int files; /* that are open */
 	struct config config;
 	char error[sizeof((struct failure *)0)->text]; /* the last failure, "" none */
 	struct record console, log;
@@ -186,6 +189,9 @@ int fork_configure(struct fork *f, enum config_id id, const char *value, struct 
 
 struct fork *fork_ref(struct fork *f);
 void fork_unref(struct fork *f);
+
+/* Nobody has a file of it open any more, or it is gone: with both its descriptors are closed. */
+void fork_give_back(struct fork *f);
 
 /* Beginning what takes a while: 0 and op->done() follows; or a negative errno at once, with a sentence, and nothing was begun. `since` is CLOCK_MONOTONIC in µs, when the request
  * arrived. -EBUSY: the fork is not in a state for it. */

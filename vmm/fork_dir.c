@@ -150,7 +150,9 @@ static void dispose_done(struct job *job)
 	struct forks *all = f->all;
 
 	list_remove(&f->link);
+	f->gone = true;
 	fork_event(f, (struct event_facts){ .what = "gone" });
+	fork_give_back(f);
 	fork_unref(f);
 	signal_emit(&all->listeners);
 }

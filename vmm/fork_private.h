@@ -76,6 +76,10 @@ void remove_tree(int parent, const char *name);
 /* shot.c */
 void shot_drop(struct shot *s);
 
+/* A reference that keeps the files, too: the last one to go removes those of a snapshot that was dropped meanwhile. */
+struct shot *shot_hold(struct shot *s);
+void shot_let_go(struct shot *s, struct forks *all);
+
 /* An event of this fork. */
 void fork_event(struct fork *f, struct event_facts facts);
 

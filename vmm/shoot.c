@@ -52,7 +52,7 @@ static void shoot_free(struct shoot *s)
 	close_fd(&s->memory);
 	close_fd(&s->vmstate);
 	snapshot_unref(s->snapshot);
-	shot_unref(s->shot);
+	shot_let_go(s->shot, s->fork->all);
 	fork_unref(s->fork);
 	free(s);
 }
@@ -477,7 +477,7 @@ static void shoot_begin(struct shoot *s, struct fork *f, struct shot *shot, stru
 	snprintf(s->place, sizeof s->place, "%s", in_memory ? f->all->memory_path : place);
 	s->delta = in_memory && f->origin && f->origin->template;
 	s->fork = fork_ref(f);
-	s->shot = shot_ref(shot);
+	s->shot = shot_hold(shot);
 	s->op = op;
 	s->since = now_us();
 	s->was_running = f->state == FORK_RUNNING;

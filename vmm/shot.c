@@ -44,6 +44,15 @@ void shot_unref(struct shot *s)
 	free(s);
 }
 
+/* Who has it in view still, in a directory that is gone, doesn't need what it is made of. */
+static void give_back(struct shot *s)
+{
+	close_fd(&s->dir);
+	close_fd(&s->parent);
+	snapshot_unref(s->snapshot);
+	s->snapshot = NULL;
+}
+
 struct drop {
 	struct job job;
 	struct shot *shot;
@@ -60,6 +69,7 @@ static void drop_done(struct job *job)
 {
 	struct drop *d = container_of(job, struct drop, job);
 
+	give_back(d->shot);
 	shot_unref(d->shot);
 	free(d);
 }
@@ -72,6 +82,7 @@ static void remove_files(struct forks *all, struct shot *s)
 	if (!d) {
 		if (s->parent >= 0)
 			remove_tree(s->parent, s->file);
+		give_back(s);
 		shot_unref(s);
 		return;
 	}
@@ -93,7 +104,23 @@ void shot_drop(struct shot *s)
 	}
 	if (f->capture && f->capture->shot == s)
 		capture_dropped(f->capture);
-	remove_files(f->all, s);
+	if (!s->holds)
+		remove_files(f->all, s);
+}
+
+struct shot *shot_hold(struct shot *s)
+{
+	s->holds++;
+	return shot_ref(s);
+}
+
+void shot_let_go(struct shot *s, struct forks *all)
+{
+	if (!s)
+		return;
+	if (!--s->holds && !s->fork)
+		remove_files(all, s);
+	shot_unref(s);
 }
 
 int shot_remove(struct shot *s, struct failure *why)

@@ -135,3 +135,36 @@ test_two_daemons() {
 	mkdir "$F/a"
 	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
 }
+
+# Who has a file of a fork or a snapshot open while its directory goes makes the kernel keep that in view, long after he closed it.
+test_open_files() {
+	start
+	with_snapshot
+	local file before i fd
+	held() { find "/proc/$DAEMON/fd" -mindepth 1 -printf '%l\n' | grep -vc memfd:vmstate; }
+	before=$(held)
+	for file in console state mem config/fill snapshots/s/memory.bin snapshots/s/state; do
+		mkdir "$F/x"
+		command_is ok "$F/x/restore" "$F/base/snapshots/ready"
+		printf hello >"$F/x/console"
+		ok mkdir "$F/x/snapshots/s"
+		exec {fd}<"$F/x/$file"
+		ok rmdir "$F/x"
+		wait_for 10 eval '[ "$(vmms | wc -l)" = 1 ]'
+		[ "$file" != console ] || is "what the console had" hello "$(cat <&$fd)"
+		exec {fd}<&-
+	done
+	wait_for 10 eval '[ "$(held)" -le '"$before"' ]'
+	# The fork goes while its snapshot is being made.
+	for i in {1..25}; do
+		mkdir "$F/x"
+		command_is ok "$F/x/restore" "$F/base/snapshots/ready"
+		mkdir "$F/x/snapshots/s" 2>/dev/null & local shot=$!
+		ok rmdir "$F/x"
+		wait "$shot"
+	done
+	wait_for 10 eval '[ "$(vmms | wc -l)" = 1 ]'
+	ok rmdir "$F/base"
+	wait_for 10 eval '[ -z "$(find /dev/shm -path "/dev/shm/forkfs-$(basename "$S")*" -mindepth 2)" ]' ||
+		find /dev/shm -path "/dev/shm/forkfs-$(basename "$S")*" -mindepth 2 | head
+}
