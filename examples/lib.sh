@@ -46,12 +46,15 @@ apt_install() {
 		--no-install-recommends "$@" </dev/null >/dev/null
 }
 
-# fetch_deb PACKAGE DIR: unpacks a package into DIR without installing it.
+# fetch_deb PACKAGE... DIR: unpacks packages into DIR without installing them.
 fetch_deb() (
-	mkdir -p "$2" && cd "$2" || exit 1
-	apt-get -qq -o APT::Sandbox::User=root download "$1" 2>/dev/null ||
-		{ apt_update; apt-get -qq -o APT::Sandbox::User=root download "$1"; } || exit 1
-	dpkg -x "$1"_*.deb . && rm -f "$1"_*.deb
+	mkdir -p "${!#}" && cd "${!#}" || exit 1
+	set -- "${@:1:$#-1}"
+	download() { apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=3 download "$@"; }
+	download "$@" 2>/dev/null || { apt_update; download "$@"; } || exit 1
+	for deb in *.deb; do
+		dpkg -x "$deb" . && rm -f "$deb" || exit 1
+	done
 )
 
 # build_in FOLDER [MESON OPTION...]: configures once, builds what changed, speaks up only when that fails. CC decides the compiler when the folder is
