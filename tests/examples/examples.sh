@@ -73,3 +73,21 @@ test_fresh_clone() {
 	is "left in TMPDIR" "" "$(ls "$T/tmp")"
 	is "new in the clone" "build" "$(cd "$T/clone" && ls | grep -vxF -f <(git -C "$ROOT" ls-files -co --exclude-standard | cut -d/ -f1 | sort -u))"
 }
+
+# Twenty forks of a Python that has numpy loaded: each answers what it was asked, as the example computes it, and sooner than one that loads it first.
+test_python_fanout() {
+	local said warm cold
+	mkdir "$T/tmp"
+	TMPDIR=$T/tmp timeout 280 "$ROOT/examples/python-fanout" >"$T/said" 2>&1 || bad "status $?: $(tail -n 20 "$T/said")"
+	said=$(cat "$T/said")
+	is "right answers" 20 "$(grep -cE '^py-[0-9]+ .* = [0-9]+, right$' "$T/said")"
+	is "forks that were asked" 20 "$(sed -n 's/^\(py-[0-9]\+\) .*/\1/p' "$T/said" | sort -u | wc -l)"
+	is "pieces of code" 20 "$(sed -n 's/^py-[0-9]\+ \+[0-9]\+ \+[0-9]\+ *\(.*\) = .*/\1/p' "$T/said" | sort -u | wc -l)"
+	# one that is known by heart: Gauss's sum, of 1 to 1000
+	like "an answer" ' numpy.arange\(1001\).sum\(\) = 500500, right$' "$said"
+	like "the sum" '^== 20 of 20 answers are right$' "$said"
+	warm=$(sed -n 's/^warm: \([0-9]\+\) ms .*/\1/p' "$T/said") cold=$(sed -n 's/^cold: \([0-9]\+\) ms .*/\1/p' "$T/said")
+	[ "${warm:-0}" -gt 0 ] && [ "$warm" -lt "${cold:-0}" ] || bad "warm takes $warm ms, cold $cold ms"
+	is "left in TMPDIR" "" "$(ls "$T/tmp")"
+	is "usage" 2 "$("$ROOT/examples/python-fanout" too many >/dev/null 2>&1; echo $?)"
+}
