@@ -73,7 +73,8 @@ static int dirty_open(struct file *f)
 	const struct fork *fork = f->node->fork;
 	int r = mem_kind.open(f);
 
-	if (r == 0 && f->region.kind != REGION_NONE && !f->source && fork->origin && fork->origin->memory)
+	if (r == 0 && f->region.kind != REGION_NONE && !f->source && fork->origin && fork->origin->memory &&
+	    (f->region.kind == REGION_SHARED || fork->origin->snapshot->delta))
 		f->source = memory_source_ref(fork->origin->memory);
 	return r;
 }

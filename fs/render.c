@@ -117,7 +117,8 @@ static void print_memory(const struct fork *f, struct text *t)
 	}
 	own = private_bytes(f);
 	print_kb(t, "MemPrivate", own);
-	print_kb(t, "MemDirty", own);
+	if (!f->origin || !f->origin->snapshot->delta) /* else some were placed: dirty tells which have changed */
+		print_kb(t, "MemDirty", own);
 }
 
 /* How the guest's pages come to be there, and whether a snapshot of it is live. */

@@ -30,3 +30,25 @@ test_dirty() {
 	done
 	like "what is no command" 'EACCES|EPERM' "$(poke "$F/base/dirty" x)"
 }
+
+# A fork of a fork begins with pages of its own: they are no change.
+test_of_a_fork() {
+	start -o mem_write=1,memory_backend=memfd-private
+	MEMORY=64 booted base
+	dd if=/dev/urandom of="$F/base/mem" bs=1M seek=8 count=8 conv=notrunc iflag=fullblock status=none
+	ok mkdir "$F/base/snapshots/s"
+	mkdir "$F/a" "$F/b"
+	wait_for 20 grep -q complete "$F/base/snapshots/s/state"
+	command_is ok "$F/a/restore" "$F/base/snapshots/s"
+	dd if=/dev/urandom of="$F/a/mem" bs=4096 seek=2100 count=3 conv=notrunc status=none
+	ok mkdir "$F/a/snapshots/s"
+	wait_for 20 grep -q complete "$F/a/snapshots/s/state"
+	command_is ok "$F/b/restore" "$F/a/snapshots/s"
+	is "MemPrivate" 12 "$(status_of b MemPrivate | tr -cd 0-9)"
+	is "at first" "" "$(cat "$F/b/dirty")"
+	is "MemDirty" "" "$(status_of b MemDirty)"
+	printf x | dd of="$F/b/mem" bs=1 seek=$((2101 * 4096 + 7)) conv=notrunc status=none
+	printf x | dd of="$F/b/mem" bs=1 seek=$((2099 * 4096 + 7)) conv=notrunc status=none
+	printf x | dd of="$F/b/mem" bs=1 seek=$((9000 * 4096)) conv=notrunc status=none
+	is "then" "$(printf '%s 4096\n' $((2099 * 4096)) $((2101 * 4096)) $((9000 * 4096)))" "$(cat "$F/b/dirty")"
+}
