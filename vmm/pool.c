@@ -116,7 +116,7 @@ void pool_not_loaded(struct pool *p, struct idle *i)
 	struct demand *d;
 
 	list_for_each(d, &p->demands, link)
-		if (d->origin == i->origin) {
+		if (origin_same(d->origin, i->origin)) {
 			end_demand(p, d); /* with this one */
 			return;
 		}

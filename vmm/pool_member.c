@@ -131,8 +131,10 @@ static void on_paging_broke(void *data, const struct failure *why)
 	struct idle *i = data;
 
 	log_warn("a guest that waited is given up: %s", why->text);
-	if (!i->discarded)
-		pool_discard(i);
+	if (i->discarded)
+		return;
+	pool_not_loaded(i->pool, i);
+	pool_refill(i->pool);
 }
 
 static void on_loading_broke(struct loading *l, const struct failure *why)
