@@ -209,6 +209,50 @@ test_no_room() {
 # A VMM that is idle, or loaded with a guest of $T/src.
 idle() { child x "$T/src"; ok rmdir "$F/x"; wait_for 20 eval '[ "$(metric pool_waiting)" -ge 2 ]'; }
 loaded() { idle; wait_for 20 eval '[ "$(metric pool_loaded)" -ge 2 ]'; }
+pooled() { [ "$(($(metric pool_waiting) + $(metric pool_loaded)))" -ge 2 ]; }
+
+# Whoever restores next gets a guest of what is there now, or is told.
+restored_next() { # EXPECTED
+	mkdir "$F/x"
+	like "restore" "$1" "$(poke "$F/x/restore" "$T/src\n")"
+	[ "$(state_of x)" != running ] || ok same "$F/x/mem" "$T/src/memory.bin"
+	wait_for 20 pooled
+	ok rmdir "$F/x"
+}
+pool_shrinks() { shrink; restored_next EINVAL; mend; restored_next ok; }
+pool_is_written_to() { write_to; restored_next ok; }
+pool_is_killed() {
+	# shellcheck disable=SC2046
+	kill -KILL $(vmms) 2>/dev/null
+	restored_next ok
+}
+# Two at once, and each has a guest of its own.
+pool_both() {
+	mkdir "$F/x" "$F/y"
+	poke "$F/x/restore" "$T/src\n" >"$T/x" & local first=$!
+	command_is ok "$F/y/restore" "$T/src"
+	wait "$first"; is "the other restore" ok "$(cat "$T/x")"
+	is "VMMs" 2 "$(printf '%s\n' "$(pid_of x)" "$(pid_of y)" | sort -u | grep -c .)"
+	ok rmdir "$F/x" "$F/y"
+}
+pool_removed() { child x "$T/src"; ok rmdir "$F/x"; rm -rf "$T/src"; mkdir "$F/x"; command_is ENOENT "$F/x/restore" "$T/src"; ok rmdir "$F/x"; mend; restored_next ok; }
+
+test_pooled() {
+	local DATA=16 moment blow how
+	expect_log 'waited|kept waiting'
+	POOL=3 LOADED=2 start -o mem_write=1
+	command_is ok "$F/config/pool" 0
+	with_data || return
+	command_is ok "$F/config/pool" 3
+	for how in memfd-shared:auto memfd-private:auto; do
+		command_is ok "$F/config/memory_backend" "${how%:*}"
+		command_is ok "$F/config/fill" "${how#*:}"
+		for moment in idle loaded; do
+			command_is ok "$F/config/pool_loaded" "$([ "$moment" = idle ] && echo 0 || echo 2)"
+			for blow in pool_shrinks pool_is_written_to pool_is_killed pool_both pool_removed; do "$moment"; "$blow"; done
+		done
+	done
+}
 
 # The mount ends in each of the moments.
 test_umount() {
