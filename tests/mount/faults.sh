@@ -193,6 +193,7 @@ test_no_room() {
 		wait_for 20 eval '! shot_in x s writing'
 		wait "$toucher" || bad "$moment: the guest's writes failed"
 		toucher=
+		no shot_in x s complete
 		state_is x running
 		like "$moment: error" 'No space left' "$(error_of x)"
 		no cp -r "$F/x/snapshots/s" "$T/partial"
@@ -282,7 +283,7 @@ test_umount() {
 	done
 }
 
-# The last child of a template leaves while another restore of it begins.
+# The last child of a template leaves while another restore of it begins: before that has found the template, and when it has.
 test_last_child() {
 	local DATA=16 i a=x b=y c
 	start -o "mem_write=1,memory_backend=memfd-private,templates_max=0"
@@ -295,6 +296,7 @@ test_last_child() {
 			command_is ok "$F/$b/restore" "$T/snap"
 		else
 			poke "$F/$b/restore" "$T/snap\n" >"$T/said" & c=$!
+			sleep "0.0$((10 + i * 2))" # each at another step of the restore
 			ok rmdir "$F/$a"
 		fi
 		wait "$c"
