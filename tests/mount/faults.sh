@@ -339,13 +339,16 @@ rested() {
 	command_is ok "$F/config/pool_loaded" 1
 }
 
+# Where it doesn't find room at once it is refused, else it fails afterwards.
+small() { child x "$T/src" fill=ondemand working_set=off; touch_all x; mkdir "$F/x/snapshots/s" 2>/dev/null; }
+
 pick() { eval "picked=\${$((RANDOM % $# + 1))}"; }
 any_moment() {
 	toucher=
 	pick demand background placing capture private loaded_one small making
 	case $picked in
 		loaded_one) child x "$T/src" ;;
-		small) command_is ok "$F/config/snapshot_dir" "$T/small"; capture; command_is ok "$F/config/snapshot_dir" memory ;;
+		small) command_is ok "$F/config/snapshot_dir" "$T/small"; small; command_is ok "$F/config/snapshot_dir" memory ;;
 		making) child x "$T/src"; mkdir "$F/x/snapshots/s" 2>/dev/null & ;;
 		*) "$picked" ;;
 	esac
