@@ -86,7 +86,7 @@ test_captured() {
 
 # What waits is killed, and goes with a daemon that is.
 test_pooled() {
-	local how
+	local how pids
 	expect_log 'waited|kept waiting|of a daemon that died'
 	alive() { local p n=0; for p in $(vmms); do grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null && n=$((n + 1)); done; echo $n; }
 	for how in memfd-shared memfd-private; do
@@ -95,8 +95,12 @@ test_pooled() {
 		mkdir "$F/a" "$F/b"
 		command_is ok "$F/a/restore" "$READY"
 		wait_for 30 eval '[ "$(metric pool_loaded)" = 2 ] && [ "$(metric pool_waiting)" = 2 ]'
-		# shellcheck disable=SC2046
-		kill -KILL $(vmms | grep -vxF "$(pid_of a)") 2>/dev/null
+		pids=$(vmms | grep -vxF "$(pid_of a)")
+		# One that is only about to die can't be told from a live one.
+		# shellcheck disable=SC2086
+		kill -KILL $pids 2>/dev/null
+		# shellcheck disable=SC2086
+		wait_for 10 eval '! kill -0 $pids 2>/dev/null'
 		command_is ok "$F/b/restore" "$READY"
 		sums b
 		wait_for 30 eval '[ "$(metric pool_loaded)" = 2 ] && [ "$(metric pool_waiting)" = 2 ]'
