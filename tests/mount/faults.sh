@@ -223,8 +223,13 @@ restored_next() { # EXPECTED
 pool_shrinks() { shrink; restored_next EINVAL; mend; restored_next ok; }
 pool_is_written_to() { write_to; restored_next ok; }
 pool_is_killed() {
-	# shellcheck disable=SC2046
-	kill -KILL $(vmms) 2>/dev/null
+	local pids
+	pids=$(vmms)
+	# One that is only about to die can't be told from a live one.
+	# shellcheck disable=SC2086
+	kill -KILL $pids 2>/dev/null
+	# shellcheck disable=SC2086
+	wait_for 10 eval '! kill -0 $pids 2>/dev/null'
 	restored_next ok
 }
 # Two at once, and each has a guest of its own.

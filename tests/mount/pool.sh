@@ -67,10 +67,13 @@ test_killed() {
 	mkdir "$F/a" "$F/b"
 	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
 	wait_for 20 waiting 2
-	local forks
+	local forks pids
 	forks=$(cat "$F"/*/status | awk '/^Pid/ { print $2 }')
-	# shellcheck disable=SC2046
-	kill -KILL $(vmms | grep -vxF "$forks")
+	pids=$(vmms | grep -vxF "$forks")
+	# shellcheck disable=SC2086
+	kill -KILL $pids
+	# shellcheck disable=SC2086
+	wait_for 10 eval '! kill -0 $pids 2>/dev/null'
 	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
 	state_is b running
 	wait_for 20 waiting 2
