@@ -13,6 +13,8 @@ void child_finish(struct child *c)
 	region_finish(&c->ram);
 	close_fd(&c->console);
 	close_fd(&c->log);
+	if (c->shell)
+		pool_release(c->shell);
 	fork_unref(c->fork);
 }
 
@@ -214,7 +216,8 @@ static void adopt(struct child *c, struct idle *i)
 		c->ram = i->ram;
 		i->ram = (struct region){ .fd = -1 };
 	}
-	pool_release(i);
+	pool_empty(i);
+	c->shell = i;
 	if (loaded)
 		child_loaded(c);
 	else

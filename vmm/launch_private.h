@@ -18,6 +18,7 @@ struct child {
 	struct fork *fork;
 	enum step step;
 	uint64_t taken;     /* when it had a VMM that waits */
+	struct idle *shell; /* what is left in the pool of the VMM that waited, or NULL */
 	bool vm_gone;       /* its process has ended; a worker still has its memory */
 	struct region ram;  /* the VMM's own, until it is the guest's */
 	/* What the worker makes: */

@@ -59,7 +59,10 @@ void pool_forget(struct pool *pool, const struct snapshot *s);
 /* Ends one that was taken and is not needed; it is freed when its process is gone. */
 void pool_discard(struct idle *i);
 
-/* Frees what is left of one whose vm, ram, records and uid went to a fork. */
+/* The vm, ram, records and uid of one that was taken went to a fork: gives back the rest, but for its directory. */
+void pool_empty(struct idle *i);
+
+/* Removes and frees what is left of one that was emptied. Wakes a worker: not while somebody waits for a guest. */
 void pool_release(struct idle *i);
 
 bool pool_has_uid(const struct pool *pool, uid_t uid);

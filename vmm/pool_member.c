@@ -33,7 +33,18 @@ static void remove_done(struct job *job)
 }
 
 /* A directory may be on a disk: removing it is a worker's task. */
-static void idle_free(struct idle *i)
+static void remove_dir(struct idle *i)
+{
+	if (i->dir < 0) {
+		idle_gone(i);
+		return;
+	}
+	i->job.run = remove_run;
+	i->job.done = remove_done;
+	jobs_submit(i->pool->all->jobs, &i->job);
+}
+
+static void give_back(struct idle *i)
 {
 	i->discarded = i->dead = true;
 	loading_finish(&i->loading);
@@ -48,19 +59,23 @@ static void idle_free(struct idle *i)
 	region_finish(&i->ram);
 	close_fd(&i->console);
 	close_fd(&i->log);
-	if (i->dir < 0) {
-		idle_gone(i);
-		return;
-	}
-	i->job.run = remove_run;
-	i->job.done = remove_done;
-	jobs_submit(i->pool->all->jobs, &i->job);
+}
+
+static void idle_free(struct idle *i)
+{
+	give_back(i);
+	remove_dir(i);
+}
+
+void pool_empty(struct idle *i)
+{
+	i->vm = NULL;
+	give_back(i);
 }
 
 void pool_release(struct idle *i)
 {
-	i->vm = NULL;
-	idle_free(i);
+	remove_dir(i);
 }
 
 void pool_discard(struct idle *i)
