@@ -10,6 +10,8 @@ FORKFS=${FORKFS:-$BUILD/fs/forkfs}
 TOOLS=$BUILD/tests/bench
 W=$(mktemp -d "${TMPDIR:-/tmp}/forkfs-bench.XXXXXX")
 chmod 0711 "$W"
+# The daemon's own files on a tmpfs, as in its default place on most machines.
+STATE=$(mktemp -d /dev/shm/forkfs-bench.XXXXXX)
 F=$W/forks
 pids=() mounts=()
 
@@ -18,7 +20,7 @@ end() {
 	for m in "${mounts[@]}"; do umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null; done
 	[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null
 	wait
-	rm -rf --one-file-system "$W"
+	rm -rf --one-file-system "$W" "$STATE"
 }
 trap end EXIT
 trap 'exit 1' INT TERM
@@ -27,7 +29,7 @@ trap 'exit 1' INT TERM
 mount_forkfs() {
 	mkdir -p "$F"
 	mounts+=("$F")
-	"$FORKFS" -f -o "state=$F.state,log=error,uids=$((2000000000 + ${#mounts[@]} * 2000))-$((2000001999 + ${#mounts[@]} * 2000))" "$@" "$F" & pids+=($!)
+	"$FORKFS" -f -o "state=$STATE/${F##*/},log=error,uids=$((2000000000 + ${#mounts[@]} * 2000))-$((2000001999 + ${#mounts[@]} * 2000))" "$@" "$F" & pids+=($!)
 	until_true 30 test -e "$F/help" || die "no mount"
 }
 
