@@ -132,6 +132,7 @@ struct forks {
 	dev_t mount;            /* device of our own mount, for paths that lead back into it; 0 unknown */
 	bool root;              /* the daemon may drop to uids of the range */
 	uid_t owner;            /* who mounted */
+	struct caller *self;    /* the daemon, as who it opens what is its own */
 	int netns;              /* an empty network namespace for the VMMs, -1 none */
 	struct pool *pool;      /* VMMs that wait */
 	void *by_id;            /* tsearch(3) */

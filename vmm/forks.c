@@ -157,6 +157,8 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 		r = lock_state(all, why);
 	if (r == 0)
 		r = make_memory_dir(all, why);
+	if (r == 0)
+		r = caller_create(&all->self, getpid(), geteuid(), getegid(), why);
 	if (r < 0) {
 		forks_destroy(all);
 		return r;
@@ -232,6 +234,7 @@ void forks_destroy(struct forks *all)
 	close_fd(&all->lock_fd);
 	close_fd(&all->state_fd);
 	close_fd(&all->netns);
+	caller_unref(all->self);
 	sd_event_unref(all->event);
 	free(all);
 }

@@ -361,10 +361,9 @@ static int set_source(struct launch *l, struct caller *c, const char *path, cons
 {
 	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER, CONFIG_TEMPLATES_MAX };
 	struct source *s = &l->source;
-	int r = caller_create(&s->self, getpid(), geteuid(), getegid(), why);
+	int r;
 
-	if (r < 0)
-		return r;
+	s->self = caller_ref(l->all->self);
 	s->caller = caller_ref(c);
 	s->mount = l->all->mount;
 	s->cancelled = &l->job.cancelled;
