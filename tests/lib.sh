@@ -93,6 +93,19 @@ status_of() { sed -n "s/^$2:[[:space:]]*//p" "$F/$1/status"; }
 error_of() { cat "$F/$1/error"; }
 root_error() { cat "$F/error"; }
 
+# What `metrics` says of forkfs_NAME.
+metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
+pid_of() { status_of "$1" Pid | tr -cd 0-9; }
+
+# shot_in FORK SNAPSHOT STATE
+shot_in() { [ "$(cat "$F/$1/snapshots/$2/state" 2>/dev/null)" = "$3" ]; }
+
+# put_at FORK OFFSET TEXT: into its RAM.
+put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
+
+# same_memory A B: cmp by itself asks for 4 KiB at a time.
+same_memory() { [ -s "$1" ] && [ -s "$2" ] && timeout 60 cmp <(dd if="$1" bs=1M status=none) <(dd if="$2" bs=1M status=none); }
+
 # A VM description that the null driver is content with.
 description() {
 	local dir=${1:-$T/vm}
@@ -163,6 +176,29 @@ mounted() { cut -d' ' -f5 /proc/self/mountinfo | grep -qxF "$F"; }
 
 # Processes that run as a user of this test's range.
 vmms() { ps -eo uid=,pid= | awk -v first="$UID_FIRST" '$1 >= first && $1 <= first + 999 { print $2 }'; }
+
+# How many of them are no zombies.
+alive() {
+	local p n=0
+	for p in $(vmms); do
+		! grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null || n=$((n + 1))
+	done
+	echo "$n"
+}
+
+# kill_vmms PID...: until they are gone, for one that is only about to die can't be told from a live one.
+kill_vmms() {
+	kill -KILL "$@" 2>/dev/null
+	wait_for 10 eval "! kill -0 $* 2>/dev/null"
+}
+
+# The daemon as the kernel's OOM killer leaves it.
+kill_daemon() {
+	kill -KILL "$DAEMON"
+	wait "$DAEMON" 2>/dev/null
+	DAEMON=
+	umount -l "$F" 2>/dev/null
+}
 
 # Log lines of level warn and error that match are expected.
 expect_log() { allowed="$allowed${allowed:+|}$1"; }

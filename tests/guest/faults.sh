@@ -4,9 +4,6 @@
 # Blows at bad moments, dealt to real guests: see tests/mount/faults.sh. A guest that writes all the while asks for its pages by itself.
 . tests/guest/common.bash
 
-pid_of() { status_of "$1" Pid | tr -cd 0-9; }
-metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
-shot_in() { [ "$(cat "$F/$1/snapshots/$2/state" 2>/dev/null)" = "$3" ]; }
 vmms_are() { [ "$(vmms | wc -l)" = "$1" ]; }
 # asking FORK SNAPSHOT: a guest most of whose pages are not there yet.
 asking() {
@@ -88,7 +85,6 @@ test_captured() {
 test_pooled() {
 	local how pids
 	expect_log 'waited|kept waiting|of a daemon that died'
-	alive() { local p n=0; for p in $(vmms); do grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null && n=$((n + 1)); done; echo $n; }
 	for how in memfd-shared memfd-private; do
 		POOL=2 LOADED=2 start -o "memory_backend=$how"
 		ready sum || return
@@ -96,18 +92,12 @@ test_pooled() {
 		command_is ok "$F/a/restore" "$READY"
 		wait_for 30 eval '[ "$(metric pool_loaded)" = 2 ] && [ "$(metric pool_waiting)" = 2 ]'
 		pids=$(vmms | grep -vxF "$(pid_of a)")
-		# One that is only about to die can't be told from a live one.
 		# shellcheck disable=SC2086
-		kill -KILL $pids 2>/dev/null
-		# shellcheck disable=SC2086
-		wait_for 10 eval '! kill -0 $pids 2>/dev/null'
+		kill_vmms $pids
 		command_is ok "$F/b/restore" "$READY"
 		sums b
 		wait_for 30 eval '[ "$(metric pool_loaded)" = 2 ] && [ "$(metric pool_waiting)" = 2 ]'
-		kill -KILL "$DAEMON"
-		wait "$DAEMON" 2>/dev/null
-		DAEMON=
-		umount -l "$F" 2>/dev/null
+		kill_daemon
 		wait_for 20 eval '[ "$(alive)" -le 2 ]' || return
 		is "$how: guests that ran" 2 "$(alive)"
 		start # clears away what is left

@@ -20,7 +20,6 @@ fork_of() {
 	in_state "$fork" running || bad "$fork: $(state_of "$fork"): $(error_of "$fork")"
 }
 
-shot_in() { [ "$(cat "$F/$1/snapshots/$2/state")" = "$3" ]; }
 
 # Ten snapshots s0 … s9, each taken while the one before is hardly captured.
 ten_of() {
@@ -102,8 +101,6 @@ test_private() {
 	is "snapshots" 50 "$checked"
 }
 
-# cmp by itself asks for 4 KiB at a time.
-same() { dd if="$1" bs=1M status=none | timeout 60 cmp - "$2"; }
 
 # same_bytes FORK: the guest stands still, its RAM is copied, a snapshot taken; it goes on at once, so that it writes while the capture does. Until five have
 # been seen with pages still to come.
@@ -118,11 +115,11 @@ same_bytes() {
 		printf 'running\n' >"$F/$fork/state" || bad "$fork does not go on"
 		read -r now <"$F/$fork/snapshots/s/state"
 		[ "$now" != writing ] || meanwhile=$((meanwhile + 1))
-		ok same "$F/$fork/snapshots/s/memory.bin" "$T/mem"
+		ok same_memory "$F/$fork/snapshots/s/memory.bin" "$T/mem"
 		wait_for 60 shot_in "$fork" s complete
-		ok same "$F/$fork/snapshots/s/memory.bin" "$T/mem"
+		ok same_memory "$F/$fork/snapshots/s/memory.bin" "$T/mem"
 		is_live "$fork"
-		no same "$F/$fork/mem" "$T/mem"
+		no same_memory "$F/$fork/mem" "$T/mem"
 		ok rmdir "$F/$fork/snapshots/s"
 	done
 	echo "    $fork: $meanwhile of $n while pages were still to come"

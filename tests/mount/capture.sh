@@ -5,9 +5,7 @@
 
 MIB=$((1 << 20))
 shot_state() { cat "$F/$1/snapshots/$2/state"; }
-shot_in() { [ "$(shot_state "$1" "$2")" = "$3" ]; }
 kb() { status_of "$1" "$2" | tr -cd 0-9; }
-put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
 get_at() { dd if="${3:-$F/$1/mem}" bs=1 skip="$2" count=5 status=none; }
 
 # A guest with so much data that its capture takes a while.
@@ -39,10 +37,10 @@ test_writing() {
 	like "manifest" '"memory"' "$(cat "$F/base/snapshots/s/snapshot.json")"
 	wait_for 60 shot_in base s complete
 	put_at base $((250 * MIB)) befor
-	ok timeout 60 cmp "$F/base/mem" "$F/base/snapshots/s/memory.bin"
-	ok timeout 60 cmp "$F/a/mem" "$F/base/snapshots/s/memory.bin"
+	ok same_memory "$F/base/mem" "$F/base/snapshots/s/memory.bin"
+	ok same_memory "$F/a/mem" "$F/base/snapshots/s/memory.bin"
 	ok rmdir "$F/base"
-	ok timeout 60 cmp "$F/a/mem" "$F/p/mem"
+	ok same_memory "$F/a/mem" "$F/p/mem"
 	like "events" '"snapshot-complete","snapshot":"s"' "$(cat "$F/events")"
 }
 
@@ -54,7 +52,7 @@ test_copied_meanwhile() {
 	ok timeout 100 cp -r --sparse=always "$F/base/snapshots/s" "$T/copy"
 	put_at base $((100 * MIB)) after
 	wait_for 60 shot_in base s complete
-	ok cmp "$T/copy/memory.bin" "$F/base/snapshots/s/memory.bin"
+	ok same_memory "$T/copy/memory.bin" "$F/base/snapshots/s/memory.bin"
 	mkdir "$F/a"
 	command_is ok "$F/a/restore" "$T/copy"
 }
@@ -74,7 +72,7 @@ test_second() {
 	ok rmdir "$F/base/snapshots/c"
 	ok timeout 60 mkdir "$F/base/snapshots/d"
 	wait_for 60 shot_in base d complete
-	ok cmp "$F/base/snapshots/b/memory.bin" "$F/base/snapshots/d/memory.bin"
+	ok same_memory "$F/base/snapshots/b/memory.bin" "$F/base/snapshots/d/memory.bin"
 	state_is base running
 	# ^C while it waits for the first.
 	ok mkdir "$F/base/snapshots/e"
@@ -145,7 +143,7 @@ test_delta() {
 	wait_for 60 shot_in a s complete
 	[ "$(du -k "$F/a/snapshots/s/memory.bin" | cut -f1)" -le 64 ] || bad "its memory takes $(du -k "$F/a/snapshots/s/memory.bin")"
 	is "its size all the same" $((256 * MIB)) "$(stat -c %s "$F/a/snapshots/s/memory.bin")"
-	ok timeout 60 cmp "$F/a/mem" "$F/a/snapshots/s/memory.bin"
+	ok same_memory "$F/a/mem" "$F/a/snapshots/s/memory.bin"
 	put_at a $((100 * MIB)) later
 	# A page of zeros over one of data, at a depth of two.
 	command_is ok "$F/b/restore" "$F/a/snapshots/s"
@@ -159,16 +157,16 @@ test_delta() {
 	is "MemPrivate" 8 "$(kb c MemPrivate)"
 	is "zeros" 0 "$(dd if="$F/c/mem" bs=4096 skip=$((200 * 256)) count=1 status=none | tr -d '\0' | wc -c)"
 	is "holes" "$("$TOOLS/holes" "$F/b/mem")" "$("$TOOLS/holes" "$F/b/snapshots/s/memory.bin")"
-	ok timeout 60 cmp "$F/c/mem" "$F/b/mem"
+	ok same_memory "$F/c/mem" "$F/b/mem"
 	# What is copied out is whole.
 	ok timeout 100 cp -r --sparse=always "$F/b/snapshots/s" "$T/copy"
-	ok cmp "$T/copy/memory.bin" "$F/b/mem"
+	ok same_memory "$T/copy/memory.bin" "$F/b/mem"
 	ok rmdir "$F/b"
 	command_is ok "$F/d/config/memory_backend" memfd-shared
 	command_is ok "$F/d/restore" "$T/copy"
-	ok timeout 60 cmp "$F/d/mem" "$F/c/mem"
+	ok same_memory "$F/d/mem" "$F/c/mem"
 	is "shared, of the delta" ok "$(ok mkdir "$F/c/snapshots/s"; echo stopped >"$F/d/state"; poke "$F/d/restore" "$F/c/snapshots/s\n")"
-	ok timeout 60 cmp "$F/d/mem" "$F/c/mem"
+	ok same_memory "$F/d/mem" "$F/c/mem"
 	stop
 	mkdir "$T/snaps"
 	start -o "mem_write=1,memory_backend=memfd-private,snapshot_dir=$T/snaps"
@@ -177,7 +175,7 @@ test_delta() {
 	put_at e $((100 * MIB)) again
 	ok mkdir "$F/e/snapshots/s"
 	wait_for 60 shot_in e s complete
-	ok cmp "$(find "$T/snaps" -name memory.bin)" "$F/e/mem"
+	ok same_memory "$(find "$T/snaps" -name memory.bin)" "$F/e/mem"
 }
 
 # By config/snapshot: the guest stands until all is copied, what it hasn't asked for yet included; or it is live and says so.
@@ -190,7 +188,7 @@ test_setting() {
 	ok mkdir "$F/base/snapshots/s"
 	is "complete with the mkdir" complete "$(shot_state base s)"
 	like "status" '^stop-and-copy: config/snapshot' "$(status_of base Snapshots)"
-	ok timeout 60 cmp "$F/base/mem" "$F/base/snapshots/s/memory.bin"
+	ok same_memory "$F/base/mem" "$F/base/snapshots/s/memory.bin"
 	local backend
 	for backend in memfd-shared memfd-private; do
 		mkdir "$F/a"
@@ -199,13 +197,13 @@ test_setting() {
 		command_is ok "$F/a/restore" "$F/base/snapshots/s"
 		put_at a $((20 * MIB)) hello
 		ok mkdir "$F/a/snapshots/t"
-		ok timeout 60 cmp "$F/a/mem" "$F/a/snapshots/t/memory.bin"
+		ok same_memory "$F/a/mem" "$F/a/snapshots/t/memory.bin"
 		is "$backend: differs in" 5 "$(cmp -l "$F/base/snapshots/s/memory.bin" "$F/a/snapshots/t/memory.bin" | wc -l)"
 		command_is ok "$F/a/config/snapshot" live
 		ok mkdir "$F/a/snapshots/u"
 		wait_for 60 shot_in a u complete
 		like "$backend: status" '^live' "$(status_of a Snapshots)"
-		ok timeout 60 cmp "$F/a/snapshots/t/memory.bin" "$F/a/snapshots/u/memory.bin"
+		ok same_memory "$F/a/snapshots/t/memory.bin" "$F/a/snapshots/u/memory.bin"
 		ok rmdir "$F/a"
 	done
 }

@@ -96,10 +96,7 @@ test_kill_9() {
 	start
 	booted a
 	booted b
-	kill -KILL "$DAEMON"
-	wait "$DAEMON" 2>/dev/null
-	DAEMON=
-	umount -l "$F" 2>/dev/null
+	kill_daemon
 	expect_log .
 	start
 	is "what is there" "" "$(ls -d "$F"/*/ 2>/dev/null | grep -v -e config | while read -r d; do case "$(cat "$d/state")" in running|empty|failed|exited|paused) ;; *) echo "$d" ;; esac; done)"

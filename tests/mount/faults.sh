@@ -6,14 +6,9 @@
 # None of them leaves anything behind.
 
 MIB=$((1 << 20))
-metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
 kb() { status_of "$1" "$2" | tr -cd 0-9; }
-pid_of() { status_of "$1" Pid | tr -cd 0-9; }
-shot_in() { [ "$(cat "$F/$1/snapshots/$2/state" 2>/dev/null)" = "$3" ]; }
 vmms_are() { [ "$(vmms | wc -l)" = "$1" ]; }
 
-# cmp by itself asks for 4 KiB at a time.
-same() { dd if="$1" bs=1M status=none | timeout 60 cmp - "$2"; }
 
 # with_data: $T/snap is a snapshot of $DATA MiB of data at 8 MiB, with a working set of all of it; $T/src is another.
 with_data() {
@@ -145,7 +140,7 @@ capture_dropped() {
 	[ -z "$toucher" ] || touched
 	ok mkdir "$F/x/snapshots/u"
 	dd if="$F/x/mem" of="$T/mem" bs=1M status=none
-	ok same "$F/x/snapshots/u/memory.bin" "$T/mem"
+	ok same_memory "$F/x/snapshots/u/memory.bin" "$T/mem"
 }
 # A child of what is still being captured, and the capture's end before it has all of its pages.
 capture_restored() {
@@ -216,7 +211,7 @@ pooled() { [ "$(($(metric pool_waiting) + $(metric pool_loaded)))" -ge 2 ]; }
 restored_next() { # EXPECTED
 	mkdir "$F/x"
 	like "restore" "$1" "$(poke "$F/x/restore" "$T/src\n")"
-	[ "$(state_of x)" != running ] || ok same "$F/x/mem" "$T/src/memory.bin"
+	[ "$(state_of x)" != running ] || ok same_memory "$F/x/mem" "$T/src/memory.bin"
 	wait_for 20 pooled
 	ok rmdir "$F/x"
 }
@@ -225,11 +220,8 @@ pool_is_written_to() { write_to; restored_next ok; }
 pool_is_killed() {
 	local pids
 	pids=$(vmms)
-	# One that is only about to die can't be told from a live one.
 	# shellcheck disable=SC2086
-	kill -KILL $pids 2>/dev/null
-	# shellcheck disable=SC2086
-	wait_for 10 eval '! kill -0 $pids 2>/dev/null'
+	kill_vmms $pids
 	restored_next ok
 }
 # Two at once, and each has a guest of its own.
@@ -306,7 +298,7 @@ test_last_child() {
 		fi
 		wait "$c"
 		((i % 2)) || is "restore $i" ok "$(cat "$T/said")"
-		ok same "$F/$b/mem" "$T/snap/memory.bin"
+		ok same_memory "$F/$b/mem" "$T/snap/memory.bin"
 		[ "$(metric templates)" -le 2 ] || bad "templates: $(metric templates)"
 		c=$a a=$b b=$c
 	done
@@ -408,7 +400,7 @@ test_rounds() {
 	[ "$failures" = 0 ] || echo "    SEED=$SEED"
 	is "left in the small place" 0 "$(find "$T/small" -mindepth 1 | wc -l)"
 	child x "$T/snap"
-	ok same "$F/x/mem" "$T/snap/memory.bin"
+	ok same_memory "$F/x/mem" "$T/snap/memory.bin"
 	stop
 	umount "$T/small"
 }

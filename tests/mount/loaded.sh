@@ -3,9 +3,7 @@
 #
 # Guests that wait, loaded and stopped, for whoever restores their snapshot next.
 
-metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
 metric_is() { [ "$(metric "$1")" = "$2" ]; }
-put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
 
 test_loaded() {
 	POOL=2 LOADED=2 start -o mem_write=1
@@ -81,10 +79,7 @@ test_killed() {
 		command_is ok "$F/a$i/restore" "$F/base/snapshots/ready"
 		pids=$(vmms | grep -vxF "$(cat "$F"/*/status | sed -n 's/^Pid:[[:space:]]*//p')")
 		# shellcheck disable=SC2086
-		kill -KILL $pids 2>/dev/null
-		# One that is only about to die can't be told from a live one.
-		# shellcheck disable=SC2086
-		wait_for 10 eval '! kill -0 $pids 2>/dev/null'
+		kill_vmms $pids
 	done
 	for i in 1 2 3 4 5 6; do state_is "a$i" running; done
 	ok rmdir "$F"/a?
@@ -98,7 +93,6 @@ test_killed() {
 # Guests that wait to run have nobody who would miss them: a daemon that is killed takes them along, as it does what is idle.
 test_kill_9_loaded() {
 	local how
-	alive() { local p n=0; for p in $(vmms); do grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null && n=$((n + 1)); done; echo $n; }
 	expect_log 'of a daemon that died'
 	for how in memfd-shared:auto memfd-shared:eager memfd-private:auto; do
 		POOL=2 LOADED=2 start -o "memory_backend=${how%:*},fill=${how#*:}"
@@ -108,10 +102,7 @@ test_kill_9_loaded() {
 		wait_for 20 metric_is pool_loaded 2
 		wait_for 20 metric_is pool_waiting 2
 		is "$how: before" 6 "$(alive)"
-		kill -KILL "$DAEMON"
-		wait "$DAEMON" 2>/dev/null
-		DAEMON=
-		umount -l "$F" 2>/dev/null
+		kill_daemon
 		wait_for 20 eval '[ "$(alive)" -le 2 ]' || return
 		is "$how: guests that ran" 2 "$(alive)"
 		start # clears away what is left

@@ -16,7 +16,6 @@ with_data() {
 complete() { [ "$(cat "$F/$1/snapshots/$2/state")" = complete ]; }
 kb() { status_of "$1" "$2" | tr -cd 0-9; }
 filled() { [ "$(kb "$1" MemFilled)" = "$2" ]; }
-put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
 get_at() { dd if="$F/$1/mem" bs=1 skip="$2" count="$3" status=none; }
 
 # Looking makes no page; touching makes its neighbours too, and they are right.

@@ -3,7 +3,6 @@
 #
 # VMMs that wait for a guest, and templates that children share.
 
-metric() { awk -v m="forkfs_$1" '$1 == m { print $2 }' "$F/metrics"; }
 waiting() { [ "$(metric pool_waiting)" = "$1" ]; }
 
 # The first restore finds nobody; behind it the pool fills, and the next ones take from it.
@@ -71,9 +70,7 @@ test_killed() {
 	forks=$(cat "$F"/*/status | awk '/^Pid/ { print $2 }')
 	pids=$(vmms | grep -vxF "$forks")
 	# shellcheck disable=SC2086
-	kill -KILL $pids
-	# shellcheck disable=SC2086
-	wait_for 10 eval '! kill -0 $pids 2>/dev/null'
+	kill_vmms $pids
 	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
 	state_is b running
 	wait_for 20 waiting 2
@@ -129,11 +126,7 @@ test_kill_9() {
 	mkdir "$F/a"
 	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
 	wait_for 20 waiting 2
-	kill -KILL "$DAEMON"
-	wait "$DAEMON" 2>/dev/null
-	DAEMON=
-	umount -l "$F" 2>/dev/null
-	alive() { local p n=0; for p in $(vmms); do grep -q '^State:.[^Z]' "/proc/$p/status" 2>/dev/null && n=$((n + 1)); done; echo $n; }
+	kill_daemon
 	wait_for 20 eval '[ "$(alive)" = 2 ]'
 	expect_log 'of a daemon that died'
 	start # clears away what is left

@@ -3,7 +3,6 @@
 #
 # Working sets: what a child asked for, the next one has before it asks.
 
-put_at() { printf '%s' "$3" | timeout 20 dd of="$F/$1/mem" bs=1 seek="$2" conv=notrunc status=none; }
 kb() { status_of "$1" "$2" | tr -cd 0-9; }
 filled() { [ "$(kb "$1" MemFilled)" = "$2" ]; }
 
