@@ -321,30 +321,28 @@ static void on_capabilities(const struct failure *why, const cJSON *result, void
 	(void)result;
 	if (why)
 		answered(q, why);
-	else
-		q->capable = q->incoming < 0;
-	finish_start(q);
 }
 
-static void on_awaiting(const struct failure *why, const cJSON *result, void *data)
+/* The last of the commands. */
+static void on_ready(const struct failure *why, const cJSON *result, void *data)
 {
 	struct qemu *q = data;
 
-	(void)result;
-	if (why)
-		answered(q, why);
-	else
-		q->capable = true;
+	q->capable = !why;
+	on_capabilities(why, result, data);
 	finish_start(q);
 }
 
 /* What would take time when a guest is to be loaded is done when nobody waits for it. */
-static void await_state(struct qemu *q)
+static void prepare(struct qemu *q)
 {
 	char arguments[40];
 
+	say(q, "migrate-set-capabilities", CAPABILITIES, -1, q->incoming < 0 ? on_ready : on_capabilities);
+	if (q->incoming < 0)
+		return;
 	snprintf(arguments, sizeof arguments, "{\"uri\":\"fd:%d\"}", q->launched.incoming);
-	say(q, "migrate-incoming", arguments, -1, on_awaiting);
+	say(q, "migrate-incoming", arguments, -1, on_ready);
 }
 
 static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
@@ -404,9 +402,7 @@ static int connect_all(struct qemu *q)
 	r = typist_init(&q->typist, q->spec.event, steal_fd(&q->launched.console), on_typable, q);
 	if (r < 0)
 		return fail_errno(&q->why, -r, "connect to the console");
-	say(q, "migrate-set-capabilities", CAPABILITIES, -1, on_capabilities);
-	if (q->incoming >= 0)
-		await_state(q);
+	prepare(q);
 	return 0;
 }
 
@@ -540,7 +536,6 @@ static int on_feed(sd_event_source *source, int fd, uint32_t revents, void *data
 static void load(struct vm *vm, int vmstate)
 {
 	struct qemu *q = of(vm);
-
 
 	begin(q, LOAD);
 	q->state = vmstate;
