@@ -10,6 +10,7 @@
 #include "vmm/memory/extents.h"
 #include "vmm/memory/pagemap.h"
 #include "vmm/memory/region.h"
+#include "vmm/memory/written.h"
 
 #define PAGE ((uint64_t)PAGE_BYTES)
 #define PAGES 64
@@ -295,7 +296,7 @@ static uint64_t runs_of(int pagemap, const char *ram, uint64_t pages, bool by_en
 	struct extent x;
 	int r;
 
-	pagemap_walk_init(&w, pagemap, (uintptr_t)ram, (uintptr_t)ram + pages * PAGE, true);
+	pagemap_walk_init(&w, pagemap, (uintptr_t)ram, (uintptr_t)ram + pages * PAGE, PAGEMAP_OWN);
 	w.by_entries = by_entries;
 	while ((r = pagemap_walk_next(&w, &x)) > 0)
 		cr_assert_eq(extents_add(ret, x.start, x.end), 0);
@@ -323,4 +324,48 @@ Test(view, both_ways_of_pagemap_agree)
 	cr_assert_eq(scanned.count, 1000);
 	cr_assert_eq(read.count, 1000);
 	cr_assert_eq(memcmp(scanned.list, read.list, 1000 * sizeof *read.list), 0);
+}
+
+/* Looks at this process itself. Returns how many pages were written, or a negative errno. */
+static int64_t written_of(const struct region_view *v)
+{
+	AUTO_EXTENTS struct extents e = { 0 };
+	int r = region_view_written(v, &e);
+
+	return r < 0 ? r : (int64_t)(extents_bytes(&e) / PAGE);
+}
+
+Test(view, tells_what_was_written_as_long_as_that_is_noted)
+{
+	struct region r;
+	struct region_view v;
+	volatile char *ram;
+	AUTO_CLOSE int uffd = uffd_open(-1, UFFD_FEATURES_WRITTEN);
+
+	if (uffd < 0)
+		cr_skip_test("no userfaultfd that notes writes: %s", strerror(-uffd));
+	cr_assert_eq(region_create_shared(&r, "written", SIZE, &why), 0);
+	cr_assert_eq(pwrite(r.fd, "data", 4, 9 * PAGE), 4);
+	ram = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, r.fd, 0);
+	ram[PAGE] = 'x';
+	cr_assert_eq(region_view_open(&v, &r, getpid(), &why), 0);
+	v.base = (uintptr_t)ram;
+	cr_assert_eq(written_of(&v), -ENOTTY, "not watched");
+	cr_assert_eq(region_view_watch(&v, getpid(), &why), 0);
+	cr_assert_eq(written_of(&v), -EPERM, "nothing is noted");
+	cr_assert_eq(written_begin(uffd, v.base, SIZE), 0);
+	cr_assert_eq(written_of(&v), 0);
+	cr_assert_eq(ram[9 * PAGE], 'd');
+	cr_assert_eq(ram[20 * PAGE], 0, "a hole, read");
+	cr_assert_eq(written_of(&v), 0, "reading isn't writing");
+	ram[PAGE + 1] = 'y';
+	ram[9 * PAGE] = 'd';
+	ram[33 * PAGE] = 'z';
+	cr_assert_eq(written_of(&v), 3);
+	written_end(uffd, v.base, SIZE);
+	cr_assert_eq(written_of(&v), -EPERM);
+	cr_assert_eq(ram[33 * PAGE], 'z');
+	region_view_finish(&v);
+	munmap((void *)(uintptr_t)ram, SIZE);
+	region_finish(&r);
 }

@@ -209,7 +209,8 @@ int capture_image_find_own(struct capture_image *image, uint64_t from, uint64_t 
 
 	if (image->pagemap < 0)
 		return 0;
-	pagemap_walk_init(&walk, image->pagemap, image->base + from * PAGE_BYTES, image->base + to * PAGE_BYTES, swapped);
+	pagemap_walk_init(&walk, image->pagemap, image->base + from * PAGE_BYTES, image->base + to * PAGE_BYTES,
+			  swapped ? PAGEMAP_OWN : PAGEMAP_RESIDENT);
 	while ((r = pagemap_walk_next(&walk, &run)) > 0)
 		page_bits_set_range(&image->own, page_of(run.start - image->base), page_of(run.end - image->base));
 	return r;

@@ -13,20 +13,22 @@ struct scan_arg {
 };
 
 #define SCAN _IOWR('f', 16, struct scan_arg)
+#define IS_WRITTEN (1u << 1)
 #define IS_FILE (1u << 2)
 #define IS_PRESENT (1u << 3)
 #define IS_SWAPPED (1u << 4)
+#define CHECK_ASYNC (1u << 1) /* a flag */
 
 #define ENTRY_FILE (1ull << 61)
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_PRESENT (1ull << 63)
 
-void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, bool swapped)
+void pagemap_walk_init(struct pagemap_walk *w, int fd, uint64_t start, uint64_t end, enum pagemap_wanted wanted)
 {
 	w->fd = fd;
 	w->at = start;
 	w->end = end;
-	w->swapped = swapped;
+	w->wanted = wanted;
 	w->by_entries = false;
 	w->count = w->next = 0;
 }
@@ -40,13 +42,17 @@ static int refill_by_scan(struct pagemap_walk *w)
 		.end = w->end,
 		.vec = (uintptr_t)w->runs,
 		.vec_len = PAGEMAP_RUNS,
-		.category_inverted = IS_FILE,
-		.category_mask = IS_FILE,
-		.category_anyof_mask = IS_PRESENT | (w->swapped ? IS_SWAPPED : 0),
-		.return_mask = IS_FILE,
 	};
-	int n = ioctl(w->fd, SCAN, &arg);
+	int n;
 
+	if (w->wanted == PAGEMAP_WRITTEN) {
+		arg.flags = CHECK_ASYNC;
+		arg.category_mask = arg.return_mask = IS_WRITTEN;
+	} else {
+		arg.category_inverted = arg.category_mask = arg.return_mask = IS_FILE;
+		arg.category_anyof_mask = IS_PRESENT | (w->wanted == PAGEMAP_OWN ? IS_SWAPPED : 0);
+	}
+	n = ioctl(w->fd, SCAN, &arg);
 	if (n < 0)
 		return -errno;
 	if (arg.walk_end <= w->at)
@@ -58,7 +64,7 @@ static int refill_by_scan(struct pagemap_walk *w)
 
 static bool is_private(const struct pagemap_walk *w, uint64_t entry)
 {
-	return !(entry & ENTRY_FILE) && (entry & (ENTRY_PRESENT | (w->swapped ? ENTRY_SWAPPED : 0)));
+	return !(entry & ENTRY_FILE) && (entry & (ENTRY_PRESENT | (w->wanted == PAGEMAP_OWN ? ENTRY_SWAPPED : 0)));
 }
 
 static int refill_by_entries(struct pagemap_walk *w)
@@ -95,7 +101,7 @@ static int refill(struct pagemap_walk *w)
 	w->count = w->next = 0;
 	if (!w->by_entries)
 		r = refill_by_scan(w);
-	if (r != -ENOTTY)
+	if (r != -ENOTTY || w->wanted == PAGEMAP_WRITTEN)
 		return r;
 	w->by_entries = true;
 	return refill_by_entries(w);

@@ -42,7 +42,7 @@ struct memory_source;
 struct region_view {
 	const struct region *region;
 	int mem;       /* /proc/PID/mem, REGION_FILE only, else -1 */
-	int pagemap;   /* /proc/PID/pagemap, likewise */
+	int pagemap;   /* /proc/PID/pagemap, likewise; of REGION_SHARED since region_view_watch() */
 	uint64_t base; /* where the process maps the region's first byte */
 	/* Borrowed, may be NULL. REGION_SHARED: where the pages come from that are not in the memfd yet; REGION_FILE: the file, as a source. Set by whoever
 	 * opened the view. */
@@ -56,6 +56,9 @@ struct region_view {
  * -ESRCH the process is gone or maps it not; -EACCES; other errnos of open. */
 int region_view_open(struct region_view *ret, const struct region *r, pid_t pid, struct failure *why);
 void region_view_finish(struct region_view *v);
+
+/* Of a REGION_SHARED whose `base` is set: looks at what process `pid` writes, too. Returns 0, -ESRCH, other errnos of open. */
+int region_view_watch(struct region_view *v, pid_t pid, struct failure *why);
 
 /* As pread(2), cut at the region's end, never short otherwise; never makes a page of a hole. Returns bytes or a negative errno. */
 ssize_t region_view_read(const struct region_view *v, void *buf, size_t n, uint64_t offset);
@@ -71,6 +74,10 @@ int region_view_extents(const struct region_view *v, struct extents *ret);
 
 /* The pages that the guest copied on write (REGION_FILE), none of REGION_SHARED. `*ret` must be zeroed. Returns 0 or a negative errno. */
 int region_view_own(const struct region_view *v, struct extents *ret);
+
+/* The pages of a watched REGION_SHARED that were written since written_begin(), those that were written with what they had too. `*ret` must be zeroed. Returns 0; -EPERM
+ * they are not noted, or not any more; -ENOTTY the view isn't watched or the kernel can't tell; another negative errno. *ret may have some of them then. */
+int region_view_written(const struct region_view *v, struct extents *ret);
 
 /* Bytes of the pages that the guest copied on write (REGION_FILE), 0 for REGION_SHARED. Returns a negative errno on failure. */
 int64_t region_view_private(const struct region_view *v);

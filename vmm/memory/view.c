@@ -50,6 +50,17 @@ int region_view_open(struct region_view *ret, const struct region *r, pid_t pid,
 	return 0;
 }
 
+int region_view_watch(struct region_view *v, pid_t pid, struct failure *why)
+{
+	int fd = v->pagemap >= 0 ? 0 : open_of(pid, "pagemap", O_RDONLY, why);
+
+	if (fd < 0)
+		return fd;
+	if (v->pagemap < 0)
+		v->pagemap = fd;
+	return 0;
+}
+
 void region_view_finish(struct region_view *v)
 {
 	close_fd(&v->mem);
@@ -77,9 +88,9 @@ static struct extent cut(const struct region_view *v, struct extent run, uint64_
 	return run;
 }
 
-static void walk_init(struct pagemap_walk *w, const struct region_view *v, uint64_t offset, uint64_t end, bool swapped)
+static void walk_init(struct pagemap_walk *w, const struct region_view *v, uint64_t offset, uint64_t end, enum pagemap_wanted wanted)
 {
-	pagemap_walk_init(w, v->pagemap, v->base + offset / PAGE_BYTES * PAGE_BYTES, v->base + end + -end % PAGE_BYTES, swapped);
+	pagemap_walk_init(w, v->pagemap, v->base + offset / PAGE_BYTES * PAGE_BYTES, v->base + end + -end % PAGE_BYTES, wanted);
 }
 
 static int read_mixed(const struct region_view *v, char *buf, uint64_t offset, uint64_t end)
@@ -89,7 +100,7 @@ static int read_mixed(const struct region_view *v, char *buf, uint64_t offset, u
 	uint64_t at = offset;
 	int more;
 
-	walk_init(&walk, v, offset, end, true);
+	walk_init(&walk, v, offset, end, PAGEMAP_OWN);
 	while (at < end) {
 		int r = 0;
 
@@ -154,21 +165,29 @@ ssize_t region_view_write(const struct region_view *v, const void *buf, size_t n
 	return k < 0 ? -errno : k;
 }
 
-int region_view_own(const struct region_view *v, struct extents *ret)
+static int find(const struct region_view *v, enum pagemap_wanted wanted, struct extents *ret)
 {
 	struct pagemap_walk walk;
 	struct extent run;
 	int r;
 
-	if (v->mem < 0)
-		return 0;
-	walk_init(&walk, v, 0, v->region->size, !v->guarded);
+	walk_init(&walk, v, 0, v->region->size, wanted);
 	while ((r = pagemap_walk_next(&walk, &run)) > 0) {
 		r = extents_add(ret, run.start - v->base, run.end - v->base);
 		if (r < 0)
 			break;
 	}
 	return r;
+}
+
+int region_view_own(const struct region_view *v, struct extents *ret)
+{
+	return v->mem < 0 ? 0 : find(v, v->guarded ? PAGEMAP_RESIDENT : PAGEMAP_OWN, ret);
+}
+
+int region_view_written(const struct region_view *v, struct extents *ret)
+{
+	return v->mem >= 0 || v->pagemap < 0 ? -ENOTTY : find(v, PAGEMAP_WRITTEN, ret);
 }
 
 int region_view_extents(const struct region_view *v, struct extents *ret)
