@@ -16,6 +16,7 @@
 #include "vmm/memory/region.h"
 #include "vmm/process.h"
 #include "vmm/recipe.h"
+#include "vmm/vm_memory.h"
 
 /* What a probe found out about the VMM's binary. */
 struct driver_facts {
@@ -60,14 +61,6 @@ struct vm_watcher {
 	void (*typable)(struct vm *vm, void *data);
 	/* The guest stopped or went on without a request (the VMM's own decision, an error of a device). */
 	void (*turned)(struct vm *vm, bool running, void *data);
-};
-
-/* How the VMM maps its guest's RAM. */
-struct vm_memory {
-	uint64_t at;       /* address of the first byte in its address space, 0 unknown */
-	int uffd;          /* a userfaultfd for that address space, nothing registered; -1 none */
-	uint64_t features; /* what it was opened with, UFFD_FEATURE_ bits */
-	int error;         /* why there is none, a negative errno */
 };
 
 /* The base of every driver's own struct, its first member. */

@@ -22,11 +22,11 @@ int handover_uffd_device(void)
 	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 }
 
-/* Returns bytes, 0 where there is nothing yet, or -EPIPE. *ret_fd is the descriptor that came along, or -1. */
-static ssize_t receive(int fd, void *buf, size_t n, int *ret_fd)
+/* Returns bytes, 0 where there is nothing yet, or -EPIPE. ret_fds are the descriptors that came along, or -1. */
+static ssize_t receive(int fd, void *buf, size_t n, int ret_fds[HANDOVER_UFFDS])
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(HANDOVER_UFFDS * sizeof(int))];
 		struct cmsghdr head;
 	} control;
 	struct iovec iov = { buf, n };
@@ -34,21 +34,33 @@ static ssize_t receive(int fd, void *buf, size_t n, int *ret_fd)
 	ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 
-	*ret_fd = -1;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(c), sizeof *ret_fd);
+	for (int i = 0; i < HANDOVER_UFFDS; i++)
+		ret_fds[i] = -1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	return got > 0 ? got : -EPIPE;
 }
 
-static void take_hello(struct handover *h, const struct handover_hello *hello, ssize_t n, int *uffd)
+static void take_hello(struct handover *h, const struct handover_hello *hello, ssize_t n, int *fds)
 {
+	struct vm_memory memory = VM_MEMORY_UNKNOWN;
+	int *next = fds;
+
 	h->greeted = true;
-	if (n == (ssize_t)sizeof *hello)
-		h->hello(hello, steal_fd(uffd), 0, h->data);
-	else
-		h->hello(NULL, -1, -EPIPE, h->data);
+	if (n != (ssize_t)sizeof *hello) {
+		h->hello(NULL, h->data);
+		return;
+	}
+	memory.at = hello->at;
+	memory.features = hello->features;
+	memory.error = -hello->error;
+	if (!hello->error)
+		memory.uffd = steal_fd(next++);
+	if (!hello->notes_error)
+		memory.notes = steal_fd(next);
+	h->hello(&memory, h->data);
 }
 
 static int on_message(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -58,19 +70,21 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *d
 		struct handover_hello hello;
 		int error;
 	} m;
-	AUTO_CLOSE int uffd = -1;
-	ssize_t n = receive(fd, &m, sizeof m, &uffd);
+	int uffds[HANDOVER_UFFDS];
+	ssize_t n = receive(fd, &m, sizeof m, uffds);
 
 	(void)revents;
 	if (n == 0)
 		return 0;
 	sd_event_source_set_enabled(source, n > 0 ? SD_EVENT_ON : SD_EVENT_OFF);
 	if (!h->greeted)
-		take_hello(h, &m.hello, n, &uffd);
+		take_hello(h, &m.hello, n, uffds);
 	else if (n == (ssize_t)sizeof m.error)
 		h->answered(m.error < 0 || m.error > 4095 ? -EIO : -m.error, h->data);
 	else
 		h->answered(-EPIPE, h->data);
+	for (int i = 0; i < HANDOVER_UFFDS; i++)
+		close_fd(&uffds[i]);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Memory between the daemon and a VMM that has started, over a socket that the VMM inherited (SOCK_SEQPACKET). Once the VMM has mapped its memory it says hello, with a
- * userfaultfd for its own address space. It may be sent a descriptor then: it maps that in the place of its own memory, private, and answers with an errno, an
- * int of this machine. It keeps the descriptor open, as it does the userfaultfd: whoever takes over from a daemon that died finds both in the VMM. One that
+ * Memory between the daemon and a VMM that has started, over a socket that the VMM inherited (SOCK_SEQPACKET). Once the VMM has mapped its memory it says hello, with
+ * userfaultfds for its own address space. It may be sent a descriptor then: it maps that in the place of its own memory, private, and answers with an errno, an
+ * int of this machine. It keeps the descriptor open, as it does the userfaultfds: whoever takes over from a daemon that died finds all in the VMM. One that
  * is told to live goes on when the daemon dies, another one ends with it. The side inside the VMM is handover_serve.h. */
 #ifndef FORKFS_HANDOVER_H
 #define FORKFS_HANDOVER_H
@@ -12,14 +12,17 @@
 #include <systemd/sd-event.h>
 
 #include "vmm/base/failure.h"
+#include "vmm/vm_memory.h"
 
-/* The VMM's first message; the userfaultfd goes with it. */
+/* The VMM's first message; the userfaultfds that there are go with it, in this order. */
 struct handover_hello {
-	uint64_t at, size; /* the mapping */
-	uint64_t features; /* of the userfaultfd, UFFD_FEATURE_ bits */
-	int32_t error;     /* why there is none, an errno, or 0 */
-	int32_t spare;
+	uint64_t at, size;   /* the mapping */
+	uint64_t features;   /* of the first, for serving and capturing, UFFD_FEATURE_ bits */
+	int32_t error;       /* why there is none, an errno, or 0 */
+	int32_t notes_error; /* likewise of the second, which has UFFD_FEATURES_WRITTEN */
 };
+
+#define HANDOVER_UFFDS 2 /* at most */
 
 /* The daemon's messages are one byte. */
 #define HANDOVER_MAP 'm'  /* a descriptor goes with it */
@@ -29,8 +32,7 @@ struct handover {
 	int fd; /* our end, -1 none */
 	sd_event_source *source;
 	bool greeted, lives;
-	/* Once, before answered(); `uffd` is for whoever is told, -1 none. error: 0, or -EPIPE the VMM never said it */
-	void (*hello)(const struct handover_hello *hello, int uffd, int error, void *data);
+	void (*hello)(const struct vm_memory *memory, void *data); /* once, before answered(); what it owns is for whoever is told. NULL: the VMM never said it */
 	void (*answered)(int error, void *data); /* 0, or a negative errno: -EPIPE the VMM has ended */
 	void *data;
 };

@@ -16,6 +16,7 @@
 
 #include "vmm/handover.h"
 #include "vmm/memory/uffd.h"
+#include "vmm/memory/written.h"
 
 #ifndef USERFAULTFD_IOC_NEW /* linux/userfaultfd.h since 6.1 */
 #define USERFAULTFD_IOC_NEW _IO(UFFDIO, 0x00)
@@ -40,34 +41,41 @@ static int handover_make_uffd(int device, uint64_t features)
 	return -error;
 }
 
-static void handover_send_hello(int socket_fd, const struct handover_hello *hello, int uffd)
+static void handover_send_hello(int socket_fd, const struct handover_hello *hello, const int *uffds, size_t count)
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(HANDOVER_UFFDS * sizeof(int))];
 		struct cmsghdr head;
 	} control = { 0 };
 	struct iovec iov = { (void *)(uintptr_t)hello, sizeof *hello };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = uffd < 0 ? NULL : &control, .msg_controllen = uffd < 0 ? 0 : sizeof control };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = count ? &control : NULL, .msg_controllen = count ? CMSG_SPACE(count * sizeof(int)) : 0 };
 
 	control.head.cmsg_level = SOL_SOCKET;
 	control.head.cmsg_type = SCM_RIGHTS;
-	control.head.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&control.head), &uffd, sizeof uffd);
+	control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(&control.head), uffds, count * sizeof(int));
 	(void)!sendmsg(socket_fd, &m, MSG_NOSIGNAL);
 }
 
-/* The descriptor stays open in here: when the last one closes, pages still to come would read as zeros. */
+/* The descriptors stay open in here: when the last one closes, pages still to come would read as zeros. */
 static void handover_greet(int socket_fd, const void *at, size_t n, int device)
 {
 	struct handover_hello hello = { .at = (uintptr_t)at, .size = n, .features = UFFD_FEATURES_MISSING | UFFD_FEATURES_CAPTURE };
-	int uffd = handover_make_uffd(device, hello.features);
+	int uffd = handover_make_uffd(device, hello.features), uffds[HANDOVER_UFFDS];
+	size_t count = 0;
 
 	if (uffd == -EINVAL) {
 		hello.features = UFFD_FEATURES_MISSING;
 		uffd = handover_make_uffd(device, hello.features);
 	}
+	if (uffd >= 0)
+		uffds[count++] = uffd;
 	hello.error = uffd < 0 ? -uffd : 0;
-	handover_send_hello(socket_fd, &hello, uffd);
+	uffd = handover_make_uffd(device, UFFD_FEATURES_WRITTEN);
+	if (uffd >= 0)
+		uffds[count++] = uffd;
+	hello.notes_error = uffd < 0 ? -uffd : 0;
+	handover_send_hello(socket_fd, &hello, uffds, count);
 }
 
 /* Returns the next message, 0: the other end is closed. *ret_fd is its descriptor, or -1. */

@@ -91,14 +91,13 @@ static void answer_delayed(struct null *n)
 }
 
 /* Without a hello the process is ending, and that answers. */
-static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
+static void on_hello(const struct vm_memory *memory, void *data)
 {
 	struct null *n = data;
 
-	(void)error;
-	if (!hello)
+	if (!memory)
 		return;
-	n->vm.memory = (struct vm_memory){ hello->at, uffd, hello->features, -hello->error };
+	n->vm.memory = *memory;
 	if (n->spec.kernel < 0) {
 		answered(n, NULL);
 		return;
@@ -241,7 +240,7 @@ static void destroy(struct vm *vm)
 	sd_event_source_disable_unref(n->deferred);
 	sd_event_source_disable_unref(n->timer);
 	handover_finish(&n->handover);
-	close_fd(&n->vm.memory.uffd);
+	vm_memory_finish(&n->vm.memory);
 	process_finish(&n->vm.process);
 	last_words_finish(&n->words);
 	close_fd(&n->ours);
@@ -258,7 +257,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start the null VMM");
 	n->vm = (struct vm){ &driver_null, { .pidfd = -1 }, watcher, data };
 	n->spec = *spec;
-	n->vm.memory.uffd = -1;
+	n->vm.memory = VM_MEMORY_UNKNOWN;
 	n->ours = n->state = n->console = n->words.fd = -1;
 	n->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = n };
 	r = sd_event_add_defer(spec->event, &n->deferred, on_deferred, n);

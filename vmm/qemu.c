@@ -345,14 +345,15 @@ static void prepare(struct qemu *q)
 	say(q, "migrate-incoming", arguments, -1, on_ready);
 }
 
-static void on_hello(const struct handover_hello *hello, int uffd, int error, void *data)
+static void on_hello(const struct vm_memory *memory, void *data)
 {
 	struct qemu *q = data;
 
 	q->greeted = true;
-	q->vm.memory = (struct vm_memory){ .uffd = uffd, .error = error };
-	if (hello)
-		q->vm.memory = (struct vm_memory){ hello->at, uffd, hello->features, -hello->error };
+	if (memory)
+		q->vm.memory = *memory;
+	else
+		q->vm.memory.error = -EPIPE;
 	finish_start(q);
 }
 
@@ -439,7 +440,7 @@ static void destroy(struct vm *vm)
 	qmp_destroy(q->qmp);
 	typist_finish(&q->typist);
 	handover_finish(&q->handover);
-	close_fd(&q->vm.memory.uffd);
+	vm_memory_finish(&q->vm.memory);
 	sd_event_source_disable_unref(q->deferred);
 	sd_event_source_disable_unref(q->timer);
 	process_finish(&q->vm.process);
@@ -460,7 +461,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 		return fail_errno(why, ENOMEM, "start QEMU");
 	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
 	q->spec = *spec;
-	q->vm.memory.uffd = -1;
+	q->vm.memory = VM_MEMORY_UNKNOWN;
 	q->words.fd = q->typist.fd = q->held = q->state = q->incoming = q->launched.state = -1;
 	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = q };
 	q->launched.handover = -1;
