@@ -71,11 +71,14 @@ static void dirty_read(struct file *f, fuse_req_t req, size_t size, off_t offset
 static int dirty_open(struct file *f)
 {
 	const struct fork *fork = f->node->fork;
+	struct failure why;
 	int r = mem_kind.open(f);
 
 	if (r == 0 && f->region.kind != REGION_NONE && !f->source && fork->origin && fork->origin->memory &&
 	    (f->region.kind == REGION_SHARED || fork->origin->snapshot->delta))
 		f->source = memory_source_ref(fork->origin->memory);
+	if (r == 0 && f->region.kind == REGION_SHARED && fork->vm->memory.noted)
+		region_view_watch(&f->view, fork->vm->process.pid, &why); /* else all of it is compared */
 	return r;
 }
 

@@ -107,9 +107,11 @@ static int find_paging(struct fork *f, struct failure *why)
 	struct paging_options o = { .jobs = f->all->jobs, .memory = &f->vm->memory, .size = f->ram.size };
 	int r = f->paging ? 0 : paging_create(&f->paging, &o, why);
 
-	if (r == 0)
-		paging_watch(f->paging, fork_memory_broke, f);
-	return r;
+	if (r < 0)
+		return r;
+	paging_watch(f->paging, fork_memory_broke, f);
+	f->vm->memory.noted = false; /* the capture takes the memory from it */
+	return 0;
 }
 
 struct capture *capture_create(struct fork *f)

@@ -161,7 +161,7 @@ static void child_running(struct child *c)
 		{ "open", between(l->since, l->opened) },
 		{ "vmm", between(l->opened, c->taken) },
 		{ "map", (double)took[LOADING_MAP] / 1000 },
-		{ "place", (double)took[LOADING_PLACE] / 1000 },
+		{ "place", (double)(took[LOADING_PLACE] + took[LOADING_NOTES]) / 1000 },
 		{ "load", (double)took[LOADING_STATE] / 1000 },
 		{ "run", between(l->resumed, now) },
 		{ NULL, 0 },

@@ -4,6 +4,7 @@
 #include "vmm/fork_private.h"
 #include "vmm/memory/copy.h"
 #include "vmm/memory/place.h"
+#include "vmm/memory/written.h"
 
 static void enter(struct loading *l, enum loading_step step)
 {
@@ -125,16 +126,53 @@ static void take_memory(struct loading *l)
 	*l->own = (struct region){ .fd = -1 };
 }
 
+static void loaded(struct loading *l)
+{
+	take_memory(l);
+	finish(l, NULL);
+}
+
+static void note_run(struct job *job)
+{
+	struct loading *l = container_of(job, struct loading, job);
+	struct vm_memory *m = &l->vm->memory;
+
+	m->noted = written_begin(m->notes, m->at, l->own->size) == 0;
+}
+
+static void note_done(struct job *job)
+{
+	struct loading *l = container_of(job, struct loading, job);
+
+	l->working = false;
+	if (!atomic_load(&l->job.cancelled)) {
+		loaded(l);
+		return;
+	}
+	fail(&l->why, ECANCELED, "it was called off");
+	finish(l, &l->why);
+}
+
+/* Not before: what loading writes is no change of the guest's. */
+static void note(struct loading *l)
+{
+	enter(l, LOADING_NOTES);
+	l->working = true;
+	l->job.run = note_run;
+	l->job.done = note_done;
+	jobs_submit(l->jobs, &l->job);
+}
+
 void loading_answered(struct loading *l, const struct failure *why)
 {
-	if (why) {
+	if (why)
 		finish(l, why);
-	} else if (l->step == LOADING_MAP) {
+	else if (l->step == LOADING_MAP)
 		supply(l);
-	} else {
-		take_memory(l);
-		finish(l, NULL);
-	}
+	else if (l->origin->region == REGION_SHARED && !l->paging && l->vm->memory.notes >= 0)
+		note(l);
+	else
+		loaded(l);
 }
 
 static int prepare(struct loading *l, struct failure *why)

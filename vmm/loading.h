@@ -2,7 +2,8 @@
  *
  * Giving a VMM that waits its guest:
  *
- *     mapping (the memory) → placing (a worker: what has to be there before it runs) → loading (the device state) → loaded, stopped
+ *     mapping (the memory) → placing (a worker: what has to be there before it runs) → loading (the device state) → noting (a worker: that what it writes is noted, where
+ *     nothing else watches its memory) → loaded, stopped
  *
  * For a fork's VMM and for one of the pool. Loop only. Whoever owns the VMM tells what it answers. */
 #ifndef FORKFS_LOADING_H
@@ -12,7 +13,7 @@
 #include "vmm/origin.h"
 #include "vmm/paging.h"
 
-enum loading_step { LOADING_MAP, LOADING_PLACE, LOADING_STATE, LOADING_STEPS };
+enum loading_step { LOADING_MAP, LOADING_PLACE, LOADING_STATE, LOADING_NOTES, LOADING_STEPS };
 
 struct loading {
 	/* Set by whoever begins it: */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/memory/uffd.h"
+#include "vmm/memory/written.h"
 
 struct paging {
 	struct job news; /* the memory broke */
@@ -16,6 +17,7 @@ struct paging {
 	bool lazy, learns, held;
 	uint64_t features, at, size;
 	int uffd;
+	int notes; /* the one that has the memory so far, -1 none */
 	bool broken, told;
 	struct failure why; /* written by the pager's thread before `news` is delivered */
 	void (*broke)(void *data, const struct failure *why);
@@ -108,6 +110,7 @@ int paging_create(struct paging **ret, const struct paging_options *o, struct fa
 	p->at = o->memory->at;
 	p->size = o->size;
 	p->uffd = o->memory->uffd;
+	p->notes = o->memory->noted ? o->memory->notes : -1;
 	p->lazy = o->source;
 	p->held = o->held;
 	r = begin(p, o, why);
@@ -188,6 +191,9 @@ int paging_protectable(struct paging *p, struct pager_region **ret, struct failu
 {
 	int r = (p->features & UFFD_FEATURES_CAPTURE) == UFFD_FEATURES_CAPTURE ? 0 : -EOPNOTSUPP;
 
+	if (r == 0 && p->notes >= 0)
+		written_end(p->notes, p->at, p->size);
+	p->notes = -1;
 	if (r == 0)
 		r = uffd_register(p->uffd, p->at, p->size, modes(p, true));
 	if (r < 0)

@@ -28,10 +28,21 @@ static int compare_chunk(const struct comparison *c, uint64_t offset, size_t n)
 	return r;
 }
 
-static int compare_all(const struct comparison *c, uint64_t size)
+/* What may differ: the pages that are known to be written, else all that are there. */
+static int find_candidates(const struct region_view *v, struct extents *ret)
+{
+	int r = region_view_written(v, ret);
+
+	if (r != -EPERM && r != -ENOTTY)
+		return r;
+	extents_finish(ret);
+	return extents_scan(ret, v->region->fd, v->region->size);
+}
+
+static int compare_all(const struct comparison *c, const struct region_view *v)
 {
 	AUTO_EXTENTS struct extents there = { 0 };
-	int r = extents_scan(&there, c->memfd, size);
+	int r = find_candidates(v, &there);
 
 	for (size_t i = 0; r == 0 && i < there.count; i++)
 		for (uint64_t at = there.list[i].start; r == 0 && at < there.list[i].end; at += CHUNK)
@@ -101,7 +112,7 @@ int memory_dirty(const struct region_view *v, struct memory_source *from, struct
 	buffer = calloc(2, CHUNK);
 	if (!buffer)
 		return -ENOMEM;
-	r = compare_all(&(struct comparison){ v->region->fd, from, buffer, buffer + CHUNK, ret }, v->region->size);
+	r = compare_all(&(struct comparison){ v->region->fd, from, buffer, buffer + CHUNK, ret }, v);
 	if (r < 0)
 		extents_finish(ret);
 	return r;
