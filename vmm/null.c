@@ -164,7 +164,18 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size, sock, device, NULL };
 	char *envp[] = { NULL };
 	const int fds[] = { s->ram->fd, control, uffd };
-	struct process_spec p = { path, argv, envp, fds, ARRAY_LEN(fds) - (uffd < 0), s->log, s->drop, s->uid, s->gid, s->netns, 0 };
+	struct process_spec p = {
+		.path = path,
+		.argv = argv,
+		.envp = envp,
+		.fds = fds,
+		.fd_count = ARRAY_LEN(fds) - (uffd < 0),
+		.output = s->log,
+		.drop = s->drop,
+		.uid = s->uid,
+		.gid = s->gid,
+		.netns = s->netns,
+	};
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);

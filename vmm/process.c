@@ -4,15 +4,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -30,6 +35,11 @@ struct launch {
 	const struct process_spec *spec;
 	const char *program;
 	int null;
+	int opens_to; /* a socket that the listener is sent through, -1: none is wanted */
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(sizeof(size_t))));
+	int *listener; /* in there */
+	struct iovec iov;
+	struct msghdr message;
 	struct rlimit64 open_files, core;
 	struct __user_cap_header_struct cap_header;
 	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
@@ -40,6 +50,31 @@ struct launch {
 
 static const uint64_t empty_set;
 static const unsigned long default_action[4]; /* the kernel's struct sigaction: SIG_DFL, no flags */
+
+#if defined(__x86_64__)
+#define THIS_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define THIS_ARCH AUDIT_ARCH_AARCH64
+#endif
+
+#define NOTIFY BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
+#define UNLESS(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1)
+
+/* The opens are asked about, all else is as it was. */
+static const struct sock_filter opens_filter[] = {
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+#ifdef SYS_open
+	UNLESS(SYS_open),
+	NOTIFY,
+#endif
+	UNLESS(SYS_openat),
+	NOTIFY,
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+static const struct sock_fprog opens_program = { ARRAY_LEN(opens_filter), (struct sock_filter *)(uintptr_t)opens_filter };
 
 static bool did(struct launch *l, const char *step, long result)
 {
@@ -64,8 +99,8 @@ static bool keep_descriptors(struct launch *l)
 	const struct process_spec *s = l->spec;
 
 	if (!did(l, "mark descriptors to close", syscall(SYS_close_range, 3u, UINT_MAX, CLOSE_RANGE_CLOEXEC)) ||
-	    !did(l, "set up stdout", syscall(SYS_dup2, s->output, 1)) || !did(l, "set up stderr", syscall(SYS_dup2, s->output, 2)) ||
-	    !did(l, "set up stdin", syscall(SYS_dup2, l->null, 0)))
+	    !did(l, "set up stdout", syscall(SYS_dup2, s->streams ? s->streams[1] : s->output, 1)) || !did(l, "set up stderr", syscall(SYS_dup2, s->output, 2)) ||
+	    !did(l, "set up stdin", syscall(SYS_dup2, s->streams ? s->streams[0] : l->null, 0)))
 		return false;
 	for (int fd = 0; fd < 3; fd++) /* dup2 to itself leaves the flag */
 		if (!did(l, "keep a standard stream", syscall(SYS_fcntl, fd, F_SETFD, 0L)))
@@ -100,6 +135,20 @@ static bool drop(struct launch *l)
 	       did(l, "drop the capabilities", syscall(SYS_capset, &l->cap_header, l->cap_data));
 }
 
+/* Last, for from here on whatever this process opens waits for an answer. The listener is open in here, too. */
+static bool ask_for_opens(struct launch *l)
+{
+	long listener;
+
+	if (l->opens_to < 0)
+		return true;
+	listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &opens_program);
+	if (!did(l, "have its opens asked about", listener) || !did(l, "keep a descriptor", syscall(SYS_fcntl, listener, F_SETFD, 0L)))
+		return false;
+	*l->listener = (int)listener;
+	return did(l, "hand over a descriptor", syscall(SYS_sendmsg, l->opens_to, &l->message, MSG_NOSIGNAL));
+}
+
 /* No local of this function or of those above has its address taken: the stack is unmapped without a return, and a sanitizer's marks would stay. */
 static int child(void *data)
 {
@@ -107,7 +156,7 @@ static int child(void *data)
 
 	syscall(SYS_umask, 077);
 	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
-	    keep_descriptors(l) && limit(l) && drop(l))
+	    keep_descriptors(l) && limit(l) && drop(l) && ask_for_opens(l))
 		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
 	syscall(SYS_exit, 127);
 	__builtin_unreachable();
@@ -205,7 +254,30 @@ static void prepare(struct launch *l, const struct process_spec *spec, const cha
 		.program = program,
 		.open_files = { spec->open_files, spec->open_files },
 		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
+		.opens_to = -1,
 	};
+	l->iov = (struct iovec){ l->control, 1 }; /* any byte */
+	l->message = (struct msghdr){ .msg_iov = &l->iov, .msg_iovlen = 1, .msg_control = l->control, .msg_controllen = sizeof l->control };
+	*CMSG_FIRSTHDR(&l->message) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	l->listener = (int *)(void *)CMSG_DATA(CMSG_FIRSTHDR(&l->message));
+}
+
+/* What the child sent before it began. Returns the descriptor or a negative errno. */
+static int take_opens(int socket_fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control;
+	struct iovec iov = { &(char){ 0 }, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	int fd = -1;
+
+	if (recvmsg(socket_fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
+		return -errno;
+	if (CMSG_FIRSTHDR(&m))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+	return fd < 0 ? -EMFILE : fd;
 }
 
 static void reap(pid_t pid, int pidfd)
@@ -215,13 +287,40 @@ static void reap(pid_t pid, int pidfd)
 	close_fd(&pidfd);
 }
 
+static int spawn(struct process *p, struct launch *l, int opens, struct failure *why)
+{
+	int r = run_child(l, &p->pid, &p->pidfd);
+
+	if (r < 0)
+		return fail_errno(why, -r, "start %s", l->program);
+	if (l->error) {
+		reap(p->pid, p->pidfd);
+		return fail_errno(why, l->error, "start %s: %s", l->program, l->step);
+	}
+	r = process_start_time(p->pid, &p->start_time);
+	if (r < 0)
+		fail_errno(why, -r, "read /proc/%d/stat", (int)p->pid);
+	if (r == 0 && l->spec->ret_opens) {
+		r = take_opens(opens);
+		if (r < 0)
+			fail_errno(why, -r, "be asked about what %s opens", l->program);
+		else
+			*l->spec->ret_opens = r;
+	}
+	if (r >= 0)
+		return 0;
+	process_kill(p);
+	reap(p->pid, p->pidfd);
+	return r;
+}
+
 int process_spawn(struct process *ret, const struct process_spec *spec, struct failure *why)
 {
-	char program[PATH_MAX];
-	AUTO_CLOSE int null = -1;
+	AUTO_CLOSE int null = -1, opens = -1, opens_to = -1;
 	struct process p = { .pidfd = -1 };
+	char program[PATH_MAX];
 	struct launch l;
-	int r;
+	int r, pair[2];
 
 	r = check_descriptors(spec, why);
 	if (r < 0)
@@ -232,23 +331,19 @@ int process_spawn(struct process *ret, const struct process_spec *spec, struct f
 	null = open_null();
 	if (null < 0)
 		return fail_errno(why, -null, "open /dev/null");
+	if (spec->ret_opens && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return fail_errno(why, errno, "a socket for %s", program);
+	if (spec->ret_opens) {
+		opens = pair[0];
+		opens_to = pair[1];
+	}
 	prepare(&l, spec, program);
 	l.null = null;
-	r = run_child(&l, &p.pid, &p.pidfd);
-	if (r < 0)
-		return fail_errno(why, -r, "start %s", program);
-	if (l.error) {
-		reap(p.pid, p.pidfd);
-		return fail_errno(why, l.error, "start %s: %s", program, l.step);
-	}
-	r = process_start_time(p.pid, &p.start_time);
-	if (r < 0) {
-		process_kill(&p);
-		reap(p.pid, p.pidfd);
-		return fail_errno(why, -r, "read /proc/%d/stat", (int)p.pid);
-	}
-	*ret = p;
-	return 0;
+	l.opens_to = opens_to;
+	r = spawn(&p, &l, opens, why);
+	if (r == 0)
+		*ret = p;
+	return r;
 }
 
 /* An adopted process is not our child: how it ended is unknown, si_code stays 0. */

@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
-#include <sys/resource.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -23,11 +22,13 @@ struct process_spec {
 	const int *fds;     /* descriptors that it keeps under their own numbers (so argv can say /proc/self/fd/N) */
 	size_t fd_count;
 	int output;         /* its stdout and stderr; stdin is /dev/null */
+	const int *streams; /* two descriptors, its stdin and stdout instead; NULL: as said */
 	bool drop;          /* become uid and gid, no groups, no capabilities; else it stays who the daemon is */
 	uid_t uid;
 	gid_t gid;
 	int netns;          /* a network namespace to join first, -1: stay */
 	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */
+	int *ret_opens;     /* not NULL: from exec(2) on its opens of files are asked about here, for opens.h; it keeps one itself, for a successor of the daemon */
 };
 
 struct process {

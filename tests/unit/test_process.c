@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "vmm/opens.h"
 #include "vmm/process.h"
 
 static char *const no_environment[] = { NULL };
@@ -145,4 +146,67 @@ Test(process, is_watched_and_killed, .timeout = 20)
 	process_finish(&p);
 	process_finish(&p);
 	sd_event_unref(event);
+}
+
+static int answer(const char *path, int flags, int *ret, void *data)
+{
+	unsigned int *asked = data;
+
+	if (strncmp(path, "/forkfs/", 8))
+		return OPENS_PASS;
+	++*asked;
+	if (strcmp(path, "/forkfs/greeting"))
+		return -EISDIR;
+	cr_assert_eq(flags & O_ACCMODE, O_RDONLY);
+	*ret = memfd_create("greeting", MFD_CLOEXEC);
+	cr_assert_eq(pwrite(*ret, "hello\n", 6, 0), 6);
+	return 0;
+}
+
+static void on_asker_exited(struct process *p, const siginfo_t *how, void *data)
+{
+	(void)p;
+	(void)how;
+	sd_event_exit(data, 0);
+}
+
+/* Names that aren't there are answered by us, what is there the kernel opens, in all the processes that come of it. */
+Test(process, asks_about_what_it_opens)
+{
+	AUTO_CLOSE int file = memfd_create("out", MFD_CLOEXEC);
+	int listener = -1, before = dup(0);
+	unsigned int asked = 0;
+	struct opens o = { .fd = -1, .answer = answer, .data = &asked };
+	struct process p;
+	struct failure why = { 0 };
+	struct process_spec spec = { SHELL("read x </forkfs/greeting; echo $x; cat /forkfs/greeting; cat /forkfs/none; cat /proc/self/comm; cat /no/such"), .envp = no_environment,
+				     .output = file, .ret_opens = &listener };
+	sd_event *event;
+	char out[512] = "";
+
+	cr_assert_eq(sd_event_new(&event), 0);
+	cr_assert_eq(process_spawn(&p, &spec, &why), 0, "%s", why.text);
+	cr_assert_geq(listener, 0);
+	cr_assert_eq(opens_init(&o, event, listener), 0);
+	cr_assert_geq(process_watch(&p, event, on_asker_exited, event), 0);
+	cr_assert_eq(sd_event_loop(event), 0);
+	process_finish(&p);
+	opens_finish(&o);
+	sd_event_unref(event);
+	cr_assert_geq(pread(file, out, sizeof out - 1, 0), 0);
+	cr_assert_str_eq(out, "hello\nhello\ncat: /forkfs/none: Is a directory\ncat\ncat: /no/such: No such file or directory\n");
+	cr_assert_eq(asked, 3);
+	close(before);
+	cr_assert_eq(dup(0), before, "a descriptor is left");
+}
+
+Test(process, asks_about_nothing_of_a_program_that_is_not_there)
+{
+	int listener = -1;
+	struct failure why = { 0 };
+	struct process p;
+	struct process_spec spec = { .path = "/no/such/program", .argv = ARGV("x"), .envp = no_environment, .output = 1, .netns = -1, .ret_opens = &listener };
+
+	cr_assert_eq(process_spawn(&p, &spec, &why), -ENOENT);
+	cr_assert_eq(listener, -1);
 }

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/opens.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/seccomp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "vmm/base/cleanup.h"
+
+struct asked {
+	struct seccomp_notif notif;
+	char path[PATH_MAX];
+	int flags;
+};
+
+/* Stops at the end of the page that ends the string or can't be read. */
+static int read_path(pid_t pid, uint64_t at, char *ret, size_t size)
+{
+	for (size_t got = 0; got < size;) {
+		size_t n = 4096 - at % 4096;
+		struct iovec to = { ret + got, n < size - got ? n : size - got }, from = { (void *)(uintptr_t)at, to.iov_len };
+		ssize_t k = process_vm_readv(pid, &to, 1, &from, 1, 0);
+
+		if (k <= 0)
+			return k < 0 ? -errno : -EFAULT;
+		if (memchr(ret + got, '\0', (size_t)k))
+			return 0;
+		got += (size_t)k;
+		at += (uint64_t)k;
+	}
+	return -ENAMETOOLONG;
+}
+
+static int ask(const struct opens *o, struct asked *a, int *ret)
+{
+	bool at = a->notif.data.nr == SYS_openat;
+	int r = read_path((pid_t)a->notif.pid, a->notif.data.args[at], a->path, sizeof a->path);
+
+	/* What was read is another's memory when the process has ended meanwhile. */
+	if (ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &a->notif.id))
+		return -ESRCH;
+	if (r < 0)
+		return OPENS_PASS; /* the kernel says what is wrong with it */
+	a->flags = (int)a->notif.data.args[at + 1];
+	return o->answer(a->path, a->flags, ret, o->data);
+}
+
+static void reply(const struct opens *o, const struct asked *a, int result, int fd)
+{
+	struct seccomp_notif_resp resp = { .id = a->notif.id };
+	struct seccomp_notif_addfd add = {
+		.id = a->notif.id,
+		.flags = SECCOMP_ADDFD_FLAG_SEND,
+		.srcfd = (uint32_t)fd,
+		.newfd_flags = O_CLOEXEC,
+	};
+
+	if (result == 0 && ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) >= 0)
+		return;
+	if (result == 0)
+		result = -errno;
+	if (result == OPENS_PASS)
+		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else
+		resp.error = result;
+	ioctl(o->fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+}
+
+static int on_asked(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct opens *o = data;
+	struct asked a = { 0 };
+	AUTO_CLOSE int given = -1;
+	int r;
+
+	if (!(revents & EPOLLIN)) {
+		sd_event_source_set_enabled(source, SD_EVENT_OFF); /* nobody is left to ask */
+		return 0;
+	}
+	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &a.notif)) /* it was killed meanwhile */
+		return 0;
+	r = ask(o, &a, &given);
+	if (r != -ESRCH)
+		reply(o, &a, r, given);
+	return 0;
+}
+
+int opens_init(struct opens *o, sd_event *event, int listener)
+{
+	int r;
+
+	o->fd = listener;
+	r = sd_event_add_io(event, &o->source, listener, EPOLLIN, on_asked, o);
+	if (r < 0)
+		close_fd(&o->fd);
+	return r < 0 ? r : 0;
+}
+
+void opens_finish(struct opens *o)
+{
+	o->source = sd_event_source_disable_unref(o->source);
+	close_fd(&o->fd);
+}
