@@ -147,7 +147,7 @@ static struct vm_spec make_spec(struct child *c)
 		.event = f->all->event,
 		.jobs = f->all->jobs,
 		.id = f->id,
-		.binary = s->facts.binary,
+		.program = &s->facts.program,
 		.dir = f->dir,
 		.recipe = &f->recipe,
 		.ram = &c->ram,

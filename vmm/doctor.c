@@ -88,7 +88,7 @@ static void check_driver(const struct config *config, const struct driver *drive
 
 	host_driver(driver, key < 0 ? NULL : config_get(config, (enum config_id)key), &facts);
 	if (facts.usable)
-		line(t, "ok", driver->name, "%s %s, %s", facts.binary, facts.version, facts.accel_kvm ? "with KVM" : "by emulation (TCG)");
+		line(t, "ok", driver->name, "%s %s, %s", facts.program.path, facts.version, facts.detail);
 	else
 		line(t, "fail", driver->name, "%s", facts.why.text);
 }

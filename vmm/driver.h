@@ -8,22 +8,34 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <systemd/sd-event.h>
 
 #include "vmm/base/failure.h"
 #include "vmm/base/jobs.h"
 #include "vmm/base/text.h"
+#include "vmm/kvm.h"
 #include "vmm/memory/region.h"
 #include "vmm/process.h"
 #include "vmm/recipe.h"
 #include "vmm/vm_memory.h"
 
-/* What a probe found out about the VMM's binary. */
+/* What has to be known of the VMM's program to start it. */
+struct driver_program {
+	char path[256];         /* "" none is needed */
+	unsigned int abilities; /* the driver's own bits: what it can do beyond the least */
+};
+
+/* What a probe found out about it. */
 struct driver_facts {
 	bool usable;
 	bool accel_kvm;        /* it can use the host's KVM */
+	bool avoid;            /* "auto" had better take another one */
+	bool boots;            /* it can boot a guest whose RAM is a memfd */
+	bool places;           /* pages can be put into its memory before it loads the state */
 	char version[64];      /* "7.2.22"; "" unknown */
-	char binary[256];
+	char detail[160];      /* what else doctor tells; "" nothing */
+	struct driver_program program;
 	struct failure why;    /* when it is not usable: ENODEV and a sentence that says what to do */
 };
 
@@ -33,7 +45,7 @@ struct vm_spec {
 	sd_event *event;
 	struct jobs *jobs;
 	const char *id;               /* a name for messages and the process's title */
-	const char *binary;           /* path of the VMM */
+	const struct driver_program *program;
 	int dir;                      /* O_PATH, a directory for its sockets; 0700, the daemon's */
 	const struct recipe *recipe;  /* driver, machine, cpu, accel, vcpus, ram_size, devices */
 	const struct region *ram;     /* REGION_SHARED, its own: mapped shared */
@@ -69,18 +81,21 @@ struct vm {
 	struct process process;
 	const struct vm_watcher *watcher;
 	void *data;
-	struct vm_memory memory; /* known when the start is answered */
+	struct vm_memory memory; /* known when the start is answered, or map() */
 };
 
 struct driver {
 	const char *name;
 	bool automatic; /* config/vmm "auto" may choose it */
 
-	/* Looks at the binary: on a worker, may take a while. `binary` as config gives it, NULL for a driver without one. `kvm`: the host's KVM runs guests. */
-	void (*probe)(const char *binary, bool kvm, struct driver_facts *ret);
+	/* Looks at the program at `path`, NULL for a driver without one: on a worker, may take a while. */
+	void (*probe)(const char *path, const struct kvm_facts *kvm, struct driver_facts *ret);
 
-	/* Whether it can do this at all: machine, cpu, accel, devices, vcpus, a kind of region. Returns 0; -EOPNOTSUPP or -EINVAL with a sentence. */
-	int (*check)(const struct recipe *recipe, enum region_kind kind, struct failure *why);
+	/* Whether such a program can do this at all: machine, cpu, accel, devices, vcpus, a kind of region. Returns 0; -EOPNOTSUPP or -EINVAL with a sentence. */
+	int (*check)(const struct recipe *recipe, enum region_kind kind, const struct driver_facts *facts, struct failure *why);
+
+	/* Whether it can load this device state, a file that nobody changes: what can be seen before there is a process. Returns as check(). NULL: nothing can. */
+	int (*check_state)(const struct recipe *recipe, int vmstate, const struct driver_facts *facts, struct failure *why);
 
 	/* What it puts into the recipe of a fresh boot for machine, accel ("kvm" or "tcg"), version: cpu, devices. Returns 0 or -EOPNOTSUPP. */
 	int (*describe)(struct recipe *recipe, const struct driver_facts *facts, struct failure *why);
@@ -89,8 +104,9 @@ struct driver {
 	 * errno at once: then nothing was made. */
 	int (*start)(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why);
 
-	/* Gives a VMM that waits its guest's memory: REGION_FILE is mapped over its own, private; NULL: its own is what the guest needs. It is never asked twice. */
-	void (*map)(struct vm *vm, const struct region *ram);
+	/* Gives a VMM that waits its guest's memory: REGION_FILE is mapped instead of its own, private; NULL: its own is what the guest needs. `vmstate` is what load() will
+	 * load. Both are borrowed until load() is answered. It is never asked twice. answered() comes when pages can be placed: vm->memory is known if it ever is. */
+	void (*map)(struct vm *vm, const struct region *ram, int vmstate);
 
 	/* Loads the device state of that guest (borrowed until answered; its offset may be moved): answered() comes when it is loaded and stopped. */
 	void (*load)(struct vm *vm, int vmstate);
@@ -115,10 +131,15 @@ struct driver {
 	void (*destroy)(struct vm *vm);
 };
 
-extern const struct driver driver_qemu, driver_null;
+extern const struct driver driver_firecracker, driver_qemu, driver_null;
 
 /* All there are, NULL-terminated, the order in which "auto" tries them. */
 extern const struct driver *const drivers[];
+
+static inline bool driver_program_same(const struct driver_program *a, const struct driver_program *b)
+{
+	return a->abilities == b->abilities && !strcmp(a->path, b->path);
+}
 
 /* By its name; NULL: there is none. */
 const struct driver *driver_find(const char *name);

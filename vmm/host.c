@@ -79,16 +79,16 @@ static void ask_driver(const struct driver *driver, const char *path, struct dri
 	}
 	ask_kvm(&host);
 	k->facts = (struct driver_facts){ 0 };
-	driver->probe(path, host.usable, &k->facts);
+	driver->probe(path, &host, &k->facts);
 	if (path)
-		snprintf(k->facts.binary, sizeof k->facts.binary, "%s", path);
+		snprintf(k->facts.program.path, sizeof k->facts.program.path, "%s", path);
 	k->of = st;
 	*ret = k->facts;
 }
 
 void host_driver(const struct driver *driver, const char *binary, struct driver_facts *ret)
 {
-	char path[sizeof ret->binary];
+	char path[sizeof ret->program.path];
 
 	if (binary && host_program(binary, path, sizeof path) < 0) {
 		*ret = (struct driver_facts){ 0 };

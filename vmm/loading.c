@@ -210,7 +210,7 @@ void loading_begin(struct loading *l)
 	}
 	if (l->asks)
 		l->asks(l);
-	l->vm->driver->map(l->vm, l->ram.kind == REGION_NONE ? NULL : &l->ram);
+	l->vm->driver->map(l->vm, l->ram.kind == REGION_NONE ? NULL : &l->ram, l->vmstate);
 }
 
 bool loading_abort(struct loading *l)

@@ -116,11 +116,12 @@ static void on_mapped(int error, void *data)
 	answered(n, n->why.code ? &n->why : NULL);
 }
 
-static void map(struct vm *vm, const struct region *ram)
+static void map(struct vm *vm, const struct region *ram, int vmstate)
 {
 	struct null *n = of(vm);
 	int r = 0;
 
+	(void)vmstate;
 	begin(n);
 	n->mapping = ram;
 	if (ram)
@@ -310,17 +311,18 @@ static void kill_(struct vm *vm)
 	process_kill(&vm->process);
 }
 
-static void probe(const char *binary, bool kvm, struct driver_facts *ret)
+static void probe(const char *path, const struct kvm_facts *kvm, struct driver_facts *ret)
 {
-	(void)binary;
+	(void)path;
 	(void)kvm;
-	*ret = (struct driver_facts){ .usable = true };
+	*ret = (struct driver_facts){ .usable = true, .boots = true, .places = true };
 	snprintf(ret->version, sizeof ret->version, "%s", FORKFS_VERSION);
 }
 
-static int check(const struct recipe *recipe, enum region_kind kind, struct failure *why)
+static int check(const struct recipe *recipe, enum region_kind kind, const struct driver_facts *facts, struct failure *why)
 {
 	(void)recipe;
+	(void)facts;
 	if (kind != REGION_SHARED && kind != REGION_FILE)
 		return fail(why, EINVAL, "no memory to map");
 	return 0;

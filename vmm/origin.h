@@ -20,7 +20,7 @@ enum fill {
 struct origin {
 	atomic_uint refs;
 	const struct driver *driver;
-	char binary[256];
+	struct driver_program program;
 	struct snapshot *snapshot;
 	const char *backend;      /* as config/memory_backend has it */
 	enum region_kind region;

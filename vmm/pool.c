@@ -74,9 +74,9 @@ static bool same_shape(const struct recipe *a, const struct recipe *b)
 	return true;
 }
 
-static bool fits(const struct idle *i, const struct driver *driver, const char *binary, const struct recipe *recipe)
+static bool fits(const struct idle *i, const struct driver *driver, const struct driver_program *program, const struct recipe *recipe)
 {
-	return i->driver == driver && !strcmp(i->binary, binary) && same_shape(&i->shape, recipe);
+	return i->driver == driver && driver_program_same(&i->program, program) && same_shape(&i->shape, recipe);
 }
 
 /* That it has ended may not have been told yet. */
@@ -141,7 +141,7 @@ static struct census take_census(const struct pool *p)
 		c.starting += !i->origin && !i->ready;
 		if (i->origin)
 			continue;
-		if (p->driver && fits(i, p->driver, p->binary, &p->shape)) {
+		if (p->driver && fits(i, p->driver, &p->program, &p->shape)) {
 			c.fitting++;
 			if (i->ready && !c.spare)
 				c.spare = i;
@@ -229,7 +229,7 @@ static void refill_loaded(struct pool *p, struct census c)
 	list_for_each(d, &p->demands, link) {
 		struct origin *o = d->origin;
 
-		if (count_loaded(p, o) >= want || c.loading || !c.spare || !fits(c.spare, o->driver, o->binary, &o->snapshot->recipe) ||
+		if (count_loaded(p, o) >= want || c.loading || !c.spare || !fits(c.spare, o->driver, &o->program, &o->snapshot->recipe) ||
 		    !has_room(p, loaded_bytes(o)))
 			continue;
 		member_load(c.spare, o);
@@ -283,7 +283,7 @@ static void trim(struct pool *p)
 	}
 	n = 0;
 	list_for_each(i, &p->members, link)
-		if (!i->discarded && !i->dead && !i->origin && fits(i, p->driver, p->binary, &p->shape) && ++n > idle)
+		if (!i->discarded && !i->dead && !i->origin && fits(i, p->driver, &p->program, &p->shape) && ++n > idle)
 			pool_discard(i);
 }
 
@@ -360,7 +360,7 @@ void pool_want(struct pool *p, struct origin *o)
 
 	p->driver = o->driver;
 	p->shape = o->snapshot->recipe;
-	snprintf(p->binary, sizeof p->binary, "%s", o->binary);
+	p->program = o->program;
 	list_for_each(d, &p->demands, link)
 		if (origin_same(d->origin, o)) {
 			p->demand_count--;
@@ -400,7 +400,7 @@ static struct idle *find_idle(const struct pool *p, const struct origin *o)
 	struct idle *i;
 
 	list_for_each(i, &p->members, link)
-		if (member_waits(i) && !i->origin && fits(i, o->driver, o->binary, &o->snapshot->recipe) && is_alive(i))
+		if (member_waits(i) && !i->origin && fits(i, o->driver, &o->program, &o->snapshot->recipe) && is_alive(i))
 			return i;
 	return NULL;
 }

@@ -20,7 +20,7 @@ struct idle {
 	struct job job;
 	struct loading loading;
 	const struct driver *driver;
-	char binary[256];
+	struct driver_program program;
 	struct recipe shape;
 	struct origin *origin;  /* whose guest it has, or is being given; NULL: it is idle */
 	struct vm *vm;

@@ -223,7 +223,7 @@ static int start(struct idle *i, struct failure *why)
 		.event = all->event,
 		.jobs = all->jobs,
 		.id = i->name,
-		.binary = i->binary,
+		.program = &i->program,
 		.dir = i->dir,
 		.recipe = &i->shape,
 		.ram = &i->ram,
@@ -263,7 +263,7 @@ void member_make(struct pool *p)
 	i->shape = p->shape;
 	i->uid = p->all->root ? fork_take_uid(p->all) : 0;
 	i->ram.fd = i->dir = i->console = i->log = i->loading.ram.fd = i->loading.vmstate = -1;
-	snprintf(i->binary, sizeof i->binary, "%s", p->binary);
+	i->program = p->program;
 	snprintf(i->name, sizeof i->name, "pool-%llu", (unsigned long long)p->all->next_serial++);
 	list_append(&p->members, &i->link);
 	i->job.run = make_run;

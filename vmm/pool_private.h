@@ -20,7 +20,7 @@ struct pool {
 	sd_event_source *look;     /* while something is kept: whether memory is scarce */
 	/* the shape of the latest */
 	const struct driver *driver;
-	char binary[256];
+	struct driver_program program;
 	struct recipe shape;
 };
 

@@ -488,11 +488,12 @@ static void begin(struct qemu *q, enum request request)
 		q->why.code = 0;
 }
 
-static void map(struct vm *vm, const struct region *ram)
+static void map(struct vm *vm, const struct region *ram, int vmstate)
 {
 	struct qemu *q = of(vm);
 	int r = 0;
 
+	(void)vmstate;
 	begin(q, MAP);
 	if (ram)
 		r = handover_give(&q->handover, ram->fd);

@@ -145,8 +145,9 @@ static bool is_cpu(const char *s)
 	return *s && *s != '-' && !s[strspn(s, allowed)] && strcmp(s, "help");
 }
 
-int qemu_check(const struct recipe *r, enum region_kind kind, struct failure *why)
+int qemu_check(const struct recipe *r, enum region_kind kind, const struct driver_facts *facts, struct failure *why)
 {
+	(void)facts;
 	if (!one_of(r->machine, "microvm", "pc"))
 		return fail(why, EOPNOTSUPP, "QEMU's machine is microvm or pc, not \"%s\"", r->machine);
 	if (!one_of(r->accel, "tcg", "kvm"))
@@ -179,7 +180,7 @@ int qemu_describe(struct recipe *recipe, const struct driver_facts *facts, struc
 	snprintf(r.driver_version, sizeof r.driver_version, "%s", facts->version);
 	r.device_count = 1;
 	r.devices[0] = (struct recipe_device){ "serial", "console" };
-	checked = qemu_check(&r, REGION_SHARED, why);
+	checked = qemu_check(&r, REGION_SHARED, facts, why);
 	if (checked == 0)
 		*recipe = r;
 	return checked;

@@ -40,7 +40,7 @@ int qemu_args_environment(struct qemu_args *ret, const struct qemu_descriptors *
 void qemu_args_finish(struct qemu_args *a);
 
 /* The driver's check() and describe(). */
-int qemu_check(const struct recipe *recipe, enum region_kind kind, struct failure *why);
+int qemu_check(const struct recipe *recipe, enum region_kind kind, const struct driver_facts *facts, struct failure *why);
 int qemu_describe(struct recipe *recipe, const struct driver_facts *facts, struct failure *why);
 
 #endif

@@ -135,7 +135,7 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->incoming, d->kernel, d->initrd };
 	int kept[ARRAY_LEN(all)], r;
 	struct process_spec p = {
-		.path = spec->binary,
+		.path = spec->program->path,
 		.argv = argv,
 		.envp = envp,
 		.fds = kept,
@@ -164,7 +164,7 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 	struct qemu_args args = { 0 }, env = { 0 };
 	int r;
 
-	r = qemu_args_build(&args, spec->binary, spec->id, spec->recipe, &fds, spec->args);
+	r = qemu_args_build(&args, spec->program->path, spec->id, spec->recipe, &fds, spec->args);
 	if (r == 0)
 		r = qemu_args_environment(&env, &fds);
 	if (r < 0)

@@ -37,25 +37,20 @@ static const char *binary_of(const struct config *c, const struct driver *driver
 	return key < 0 ? NULL : config_get(c, (enum config_id)key);
 }
 
-/* "auto": the first that is usable here. */
+/* "auto", for a boot: the first that is usable here; where none is the last one says why. */
 static const struct driver *choose(const struct source *s, struct driver_facts *facts)
 {
-	const struct driver *first = NULL;
+	const struct driver *last = NULL;
 
 	for (size_t i = 0; drivers[i]; i++) {
-		struct driver_facts f;
-
 		if (!drivers[i]->automatic)
 			continue;
-		host_driver(drivers[i], binary_of(&s->config, drivers[i]), &f);
-		if (f.usable || !first) {
-			first = drivers[i];
-			*facts = f;
-		}
-		if (f.usable)
+		host_driver(drivers[i], binary_of(&s->config, drivers[i]), facts);
+		last = drivers[i];
+		if (facts->usable && facts->boots && !facts->avoid)
 			break;
 	}
-	return first;
+	return last;
 }
 
 /* `name`: the one driver that will do, or "auto". */
@@ -89,7 +84,7 @@ static const char *backend_of(const struct config *c)
 }
 
 /* The state was written by one VMM under one kind of acceleration: no other can load it. */
-static int fit_restore(struct source *s, struct failure *why)
+static int fit_restore(struct source *s, const struct snapshot *snapshot, struct failure *why)
 {
 	const char *vmm = config_get(&s->config, CONFIG_VMM), *accel = config_get(&s->config, CONFIG_ACCEL);
 	int r;
@@ -105,7 +100,12 @@ static int fit_restore(struct source *s, struct failure *why)
 		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
 	s->backend = backend_of(&s->config);
 	s->region = !strcmp(s->backend, "memfd-shared") || !strcmp(s->backend, "userfault") ? REGION_SHARED : REGION_FILE;
-	return s->driver->check(&s->recipe, s->region, why);
+	r = s->driver->check(&s->recipe, s->region, &s->facts, why);
+	if (r == 0 && s->driver->check_state)
+		r = s->driver->check_state(&s->recipe, snapshot->vmstate, &s->facts, why);
+	if (r == 0 && snapshot->delta && s->region == REGION_FILE && !s->facts.places)
+		return fail(why, EOPNOTSUPP, "the snapshot is a few pages over another memory, which this %s can't be given: a copy of it (cp -r) is whole", s->recipe.driver);
+	return r;
 }
 
 /* What was taken in memory, by this daemon, doesn't change any more and is shared as it is; what is a file of somebody's is copied once. */
@@ -208,11 +208,11 @@ static int make_origin(struct source *s, struct snapshot *snapshot, int dir, str
 	s->origin = o;
 	o->snapshot = snapshot;
 	s->recipe = snapshot->recipe;
-	r = fit_restore(s, why);
+	r = fit_restore(s, snapshot, why);
 	if (r < 0)
 		return r;
 	o->driver = s->driver;
-	snprintf(o->binary, sizeof o->binary, "%s", s->facts.binary);
+	o->program = s->facts.program;
 	o->backend = s->backend;
 	o->region = s->region;
 	return find_memory(s, o, dir, why);
@@ -300,7 +300,7 @@ static int describe(struct source *s, const struct boot_config *boot, struct fai
 	r = s->driver->describe(&s->recipe, &s->facts, why);
 	s->region = REGION_SHARED;
 	s->backend = "memfd-shared";
-	return r < 0 ? r : s->driver->check(&s->recipe, s->region, why);
+	return r < 0 ? r : s->driver->check(&s->recipe, s->region, &s->facts, why);
 }
 
 static int open_boot(struct source *s, struct failure *why)

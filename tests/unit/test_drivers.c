@@ -107,7 +107,7 @@ static void request(struct scene *s, void (*what)(struct vm *))
 static void load(struct scene *s, const struct region *over, int state)
 {
 	s->answers = 0;
-	s->vm->driver->map(s->vm, over);
+	s->vm->driver->map(s->vm, over, state);
 	cr_assert_eq(s->answers, 0, "never from inside a call");
 	while (!s->answers)
 		sd_event_run(s->event, UINT64_MAX);
@@ -268,7 +268,7 @@ Test(qemu, that_is_not_there, .timeout = 20)
 	struct scene s;
 
 	open_scene(&s);
-	s.spec.binary = "/no/such/qemu";
+	s.spec.program = &(struct driver_program){ "/no/such/qemu" };
 	start(&s, &driver_qemu);
 	cr_assert_eq(s.why.code, ENODEV);
 	cr_assert(strstr(s.why.text, "/no/such/qemu"), "%s", s.why.text);
@@ -283,7 +283,7 @@ Test(qemu, that_ends_at_once, .timeout = 20)
 	struct scene s;
 
 	open_scene(&s);
-	s.spec.binary = "/bin/ls"; /* which says "unrecognized option" or the like */
+	s.spec.program = &(struct driver_program){ "/bin/ls" }; /* which says "unrecognized option" or the like */
 	start(&s, &driver_qemu);
 	cr_assert_eq(s.why.code, EIO);
 	cr_assert(strstr(s.why.text, "ended with status 2: "), "%s", s.why.text);
@@ -297,11 +297,11 @@ Test(qemu, refuses_a_foreign_state, .timeout = 60)
 	struct driver_facts facts;
 	struct scene s;
 
-	driver_qemu.probe(NULL, false, &facts);
+	driver_qemu.probe(NULL, &(struct kvm_facts){ 0 }, &facts);
 	if (!facts.usable)
 		cr_skip_test("no QEMU");
 	open_scene(&s);
-	s.spec.binary = facts.binary;
+	s.spec.program = &facts.program;
 	s.recipe.device_count = 1;
 	cr_assert_eq(write(state, "this is no state", 16), 16);
 	start(&s, &driver_qemu);
@@ -316,16 +316,16 @@ Test(qemu, refuses_a_foreign_state, .timeout = 60)
 /* The owner has the clock: a VMM that says nothing is killed by it. */
 Test(qemu, that_says_nothing, .timeout = 20)
 {
-	char path[96];
+	struct driver_program program = { 0 };
 	struct scene s;
 	int fd;
 
 	open_scene(&s);
-	snprintf(path, sizeof path, "%s/mute", s.dir);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	snprintf(program.path, sizeof program.path, "%s/mute", s.dir);
+	fd = open(program.path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
 	cr_assert_eq(write(fd, "#!/bin/sh\nexec sleep 1000\n", 26), 26);
 	close(fd);
-	s.spec.binary = path;
+	s.spec.program = &program;
 	cr_assert_eq(driver_qemu.start(&s.vm, &s.spec, &watcher, &s, &s.why), 0);
 	for (int i = 0; i < 3; i++)
 		sd_event_run(s.event, 100000);
@@ -336,7 +336,7 @@ Test(qemu, that_says_nothing, .timeout = 20)
 	cr_assert_eq(s.answers, 1);
 	cr_assert(strstr(s.why.text, "killed by signal 9"), "%s", s.why.text);
 	driver_qemu.destroy(s.vm);
-	unlink(path);
+	unlink(program.path);
 	close_scene(&s);
 }
 

@@ -92,30 +92,30 @@ Test(qemu_check, refuses_what_a_hostile_manifest_may_say)
 	const struct recipe good = recipe();
 	struct recipe r = good;
 
-	cr_assert_eq(qemu_check(&r, REGION_FILE, NULL), 0);
-	cr_assert_eq(qemu_check(&r, REGION_NONE, NULL), -EINVAL);
+	cr_assert_eq(qemu_check(&r, REGION_FILE, &(struct driver_facts){ 0 }, NULL), 0);
+	cr_assert_eq(qemu_check(&r, REGION_NONE, &(struct driver_facts){ 0 }, NULL), -EINVAL);
 	snprintf(r.machine, sizeof r.machine, "pc,firmware=/etc/shadow");
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EOPNOTSUPP);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EOPNOTSUPP);
 	r = good;
 	snprintf(r.cpu, sizeof r.cpu, "-daemonize");
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EINVAL);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EINVAL);
 	snprintf(r.cpu, sizeof r.cpu, "host");
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EOPNOTSUPP);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EOPNOTSUPP);
 	r = good;
 	snprintf(r.accel, sizeof r.accel, "xen");
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EOPNOTSUPP);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EOPNOTSUPP);
 	r = good;
 	r.vcpus = 0;
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EINVAL);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EINVAL);
 	r = good;
 	r.ram_size = 4096;
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EINVAL);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EINVAL);
 	r = good;
 	snprintf(r.devices[0].type, sizeof r.devices[0].type, "disk");
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EOPNOTSUPP);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EOPNOTSUPP);
 	r = good;
 	r.device_count = 0;
-	cr_assert_eq(qemu_check(&r, REGION_SHARED, NULL), -EOPNOTSUPP);
+	cr_assert_eq(qemu_check(&r, REGION_SHARED, &(struct driver_facts){ 0 }, NULL), -EOPNOTSUPP);
 }
 
 Test(qemu_describe, needs_kvm_for_kvm)
@@ -144,8 +144,8 @@ Test(qemu_probe, says_what_is_not_usable)
 {
 	struct driver_facts facts;
 
-	qemu_probe("/no/such/qemu", false, &facts);
+	qemu_probe("/no/such/qemu", &(struct kvm_facts){ 0 }, &facts);
 	cr_assert(!facts.usable && facts.why.code == ENODEV && strstr(facts.why.text, "/no/such/qemu"));
-	qemu_probe("/bin/true", false, &facts);
+	qemu_probe("/bin/true", &(struct kvm_facts){ 0 }, &facts);
 	cr_assert(!facts.usable && facts.why.code == ENODEV);
 }
