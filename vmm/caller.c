@@ -260,6 +260,17 @@ int caller_read(const struct caller *c, int path_fd, const char *name, struct fa
 	return r < 0 ? fail_errno(why, errno, "%s", name) : r;
 }
 
+int caller_read_dir(const struct caller *c, int dir, struct failure *why)
+{
+	AS_CALLER struct mask m = { 0 };
+	int r = mask(&m, c);
+
+	if (r < 0)
+		return fail_errno(why, -r, "can't act as uid %u", c->uid);
+	r = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return r < 0 ? fail_errno(why, errno, "the directory can't be read") : r;
+}
+
 int caller_may_read(const struct caller *c, int dir, const char *name)
 {
 	AS_CALLER struct mask m = { 0 };

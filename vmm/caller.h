@@ -39,6 +39,9 @@ int caller_open_at(const struct caller *c, int dir, const char *name, struct fai
  * FIFO, device or socket; -EACCES. */
 int caller_read(const struct caller *c, int path_fd, const char *name, struct failure *why);
 
+/* Opens the directory `dir`, an O_PATH descriptor, for reading its entries, as the caller. Returns the descriptor, -ENOTDIR, -EACCES. */
+int caller_read_dir(const struct caller *c, int dir, struct failure *why);
+
 /* Whether the caller may read the file `name` in the directory `dir`: 0 or a negative errno. */
 int caller_may_read(const struct caller *c, int dir, const char *name);
 

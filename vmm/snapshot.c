@@ -12,6 +12,8 @@
 
 #include "vmm/base/io.h"
 #include "vmm/base/list.h"
+#include "vmm/foreign.h"
+#include "vmm/forkd_tag.h"
 
 int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *ret, ino_t *ret_inode, struct failure *why)
 {
@@ -243,30 +245,13 @@ static int open_member(const struct caller *c, int dir, const char *name, struct
 		(part).changed = (st)->st_ctim;           \
 	} while (0)
 
-static int read_recipe(struct snapshot *s, int manifest, struct failure *why)
+static int read_manifest(int manifest, char **ret, size_t *ret_n, struct failure *why)
 {
-	AUTO_FREE char *json = NULL;
-	size_t n;
-	int r = read_file(manifest, RECIPE_JSON_MAX, &json, &n);
+	int r = read_file(manifest, RECIPE_JSON_MAX, ret, ret_n);
 
 	if (r == -EFBIG)
 		return fail(why, EINVAL, "snapshot.json: is larger than %u bytes", RECIPE_JSON_MAX);
-	if (r < 0)
-		return fail_errno(why, -r, "snapshot.json");
-	r = recipe_parse(&s->recipe, json, n, why);
-	return r < 0 ? fail_within(why, "snapshot.json") : 0;
-}
-
-static int open_memory(struct snapshot *s, const struct caller *c, int dir, const char *name, struct failure *why)
-{
-	struct stat st;
-
-	s->file = open_member(c, dir, name, &st, why);
-	if (s->file < 0)
-		return s->file;
-	s->memory_bytes = (uint64_t)st.st_blocks * 512;
-	SET_KEY(s->key.memory, &st);
-	return 0;
+	return r < 0 ? fail_errno(why, -r, "snapshot.json") : 0;
 }
 
 static int check_memory(const struct snapshot *s, struct failure *why)
@@ -319,7 +304,7 @@ static bool known_recipe(const struct snapshot *s, struct recipe *ret)
 
 	pthread_mutex_lock(&lock);
 	list_for_each(k, &known, link)
-		if (!memcmp(&k->key.manifest, &s->key.manifest, sizeof s->key.manifest)) {
+		if (!k->key.foreign && !memcmp(&k->key.manifest, &s->key.manifest, sizeof s->key.manifest)) {
 			*ret = k->recipe;
 			found = true;
 		}
@@ -327,27 +312,83 @@ static bool known_recipe(const struct snapshot *s, struct recipe *ret)
 	return found;
 }
 
-static int open_members(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+/* The members of one that forkfs has not written are found first, and tell what they are. */
+static int open_foreign(struct snapshot *s, int *ret_vmstate, const struct caller *c, int dir, const char *tag, size_t n, struct failure *why)
 {
-	AUTO_CLOSE int manifest = -1, vmstate = -1;
-	struct stat st;
-	int r = 0;
+	struct foreign f;
+	int r = foreign_find(&f, c, dir, tag, n, why);
 
-	manifest = open_member(c, dir, "snapshot.json", &st, why);
-	if (manifest < 0)
-		return manifest;
-	SET_KEY(s->key.manifest, &st);
-	if (!known_recipe(s, &s->recipe))
-		r = read_recipe(s, manifest, why);
-	if (r == 0)
-		r = open_memory(s, c, dir, s->recipe.memory.file, why);
-	if (r == 0)
-		r = check_memory(s, why);
 	if (r < 0)
 		return r;
-	vmstate = open_member(c, dir, s->recipe.vmstate.file, &st, why);
-	if (vmstate < 0)
-		return vmstate;
+	s->key.foreign = true;
+	s->recipe = f.recipe;
+	s->file = f.memory;
+	*ret_vmstate = f.vmstate;
+	return 0;
+}
+
+static int open_ours(struct snapshot *s, int *ret_vmstate, const struct caller *c, int dir, struct failure *why)
+{
+	struct stat st;
+
+	s->file = open_member(c, dir, s->recipe.memory.file, &st, why);
+	if (s->file < 0)
+		return s->file;
+	*ret_vmstate = open_member(c, dir, s->recipe.vmstate.file, &st, why);
+	return *ret_vmstate < 0 ? *ret_vmstate : 0;
+}
+
+static int open_described(struct snapshot *s, int *ret_vmstate, const struct caller *c, int dir, int manifest, struct failure *why)
+{
+	AUTO_FREE char *json = NULL;
+	size_t n;
+	int r;
+
+	if (known_recipe(s, &s->recipe))
+		return open_ours(s, ret_vmstate, c, dir, why);
+	r = read_manifest(manifest, &json, &n, why);
+	if (r < 0)
+		return r;
+	if (forkd_tag_is(json, n))
+		return open_foreign(s, ret_vmstate, c, dir, json, n, why);
+	r = recipe_parse(&s->recipe, json, n, why);
+	return r < 0 ? fail_within(why, "snapshot.json") : open_ours(s, ret_vmstate, c, dir, why);
+}
+
+static int open_files(struct snapshot *s, int *ret_vmstate, const struct caller *c, int dir, struct failure *why)
+{
+	AUTO_CLOSE int manifest = -1;
+	struct failure unopened;
+	struct stat st;
+
+	manifest = open_member(c, dir, "snapshot.json", &st, &unopened);
+	if (manifest == -ENOENT)
+		return open_foreign(s, ret_vmstate, c, dir, NULL, 0, why);
+	if (manifest < 0) {
+		*why = unopened;
+		return manifest;
+	}
+	SET_KEY(s->key.manifest, &st);
+	return open_described(s, ret_vmstate, c, dir, manifest, why);
+}
+
+static int open_members(struct snapshot *s, const struct caller *c, int dir, struct failure *why)
+{
+	AUTO_CLOSE int vmstate = -1;
+	struct stat st;
+	int r = open_files(s, &vmstate, c, dir, why);
+
+	if (r < 0)
+		return r;
+	if (fstat(s->file, &st) < 0)
+		return fail_errno(why, errno, "%s", s->recipe.memory.file);
+	s->memory_bytes = (uint64_t)st.st_blocks * 512;
+	SET_KEY(s->key.memory, &st);
+	r = check_memory(s, why);
+	if (r < 0)
+		return r;
+	if (fstat(vmstate, &st) < 0)
+		return fail_errno(why, errno, "%s", s->recipe.vmstate.file);
 	SET_KEY(s->key.vmstate, &st);
 	if (recall(s))
 		return 0;

@@ -25,7 +25,8 @@ struct snapshot_key {
 		off_t size;
 		struct timespec modified, changed;
 	} manifest, memory, vmstate;
-	uint64_t serial; /* of one of ours, instead of all that */
+	uint64_t serial; /* of one that this daemon has taken, instead of all that */
+	bool foreign;    /* its recipe doesn't come of the manifest alone */
 };
 
 struct snapshot {
