@@ -130,11 +130,18 @@ static void prepare_run(struct job *job)
 /* What the pool's VMM brings along becomes the fork's. */
 static int move_records(const struct idle *i, int dir, struct failure *why)
 {
-	static const char *const names[] = { "qmp", "console", "console.txt", "log.txt" };
+	static const char *const names[] = { "qmp", "console", "sockets", "console.txt", "log.txt" };
 
-	for (size_t n = 0; n < ARRAY_LEN(names); n++)
-		if (renameat(i->dir, names[n], dir, names[n]) && errno != ENOENT)
+	for (size_t n = 0; n < ARRAY_LEN(names); n++) {
+		int r = renameat(i->dir, names[n], dir, names[n]);
+
+		if (r && errno == ENOTEMPTY) { /* an earlier VMM left something there that it had no business with */
+			remove_tree(dir, names[n]);
+			r = renameat(i->dir, names[n], dir, names[n]);
+		}
+		if (r && errno != ENOENT)
 			return fail_errno(why, errno, "the waiting VMM's %s", names[n]);
+	}
 	return 0;
 }
 

@@ -103,7 +103,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_UIDS] = { "uids", "2000000000-2000065535", "FIRST-LAST, the user ids that VMMs run as", check_uids },
 	[CONFIG_SNAPSHOT_DIR] = { "snapshot_dir", "memory", "where snapshots/ are kept: memory, or an absolute path", check_snapshot_dir },
 	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
-	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH", check_program },
+	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH; by default what $FORKFS_FIRECRACKER says", check_program },
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },
 	[CONFIG_POOL] = { "pool", "10", "how many VMMs wait for a guest, 0: none", check_pool },
 	[CONFIG_POOL_LOADED] = { "pool_loaded", "2", "how many of them are given the guest of a snapshot that is in demand, 0: none", check_pool },
@@ -121,6 +121,10 @@ int config_find(const char *name)
 
 const char *config_get(const struct config *c, enum config_id id)
 {
+	const char *named = id == CONFIG_FIRECRACKER && !c->value[id] ? getenv("FORKFS_FIRECRACKER") : NULL;
+
+	if (named && check_program(named, NULL) == 0)
+		return named;
 	return c->value[id] ?: config_keys[id].fallback;
 }
 

@@ -81,29 +81,33 @@ static void check_kvm(struct text *t)
 	line(t, kvm.usable ? "ok" : "warn", "kvm", "%s", kvm.detail);
 }
 
-static void check_driver(const struct config *config, const struct driver *driver, struct text *t)
+static void look_at(const struct config *config, const struct driver *driver, struct driver_facts *ret)
 {
 	int key = config_find(driver->name);
-	struct driver_facts facts;
 
-	host_driver(driver, key < 0 ? NULL : config_get(config, (enum config_id)key), &facts);
-	if (facts.usable)
-		line(t, "ok", driver->name, "%s %s, %s", facts.program.path, facts.version, facts.detail);
-	else
-		line(t, "fail", driver->name, "%s", facts.why.text);
+	host_driver(driver, key < 0 ? NULL : config_get(config, (enum config_id)key), ret);
 }
 
-static void check_firecracker(const struct config *config, struct text *t)
+/* One that does is enough. */
+static void check_drivers(const struct config *config, struct text *t)
 {
-	char path[256];
+	struct driver_facts facts;
+	bool any = false;
 
-	if (driver_find("firecracker"))
-		return;
-	if (host_program(config_get(config, CONFIG_FIRECRACKER), path, sizeof path) < 0)
-		line(t, "warn", "firecracker", "there is no program %s; this forkfs has no driver for it either, QEMU is used",
-		     config_get(config, CONFIG_FIRECRACKER));
-	else
-		line(t, "warn", "firecracker", "%s is there, but this forkfs has no driver for it yet: whether it can share memory is not known", path);
+	for (size_t i = 0; drivers[i]; i++)
+		if (drivers[i]->automatic) {
+			look_at(config, drivers[i], &facts);
+			any = any || facts.usable;
+		}
+	for (size_t i = 0; drivers[i]; i++) {
+		if (!drivers[i]->automatic)
+			continue;
+		look_at(config, drivers[i], &facts);
+		if (facts.usable)
+			line(t, "ok", drivers[i]->name, "%s %s, %s", facts.program.path, facts.version, facts.detail);
+		else
+			line(t, any ? "warn" : "fail", drivers[i]->name, "%s", facts.why.text);
+	}
 }
 
 static void check_memory(struct text *t)
@@ -148,10 +152,7 @@ void doctor_print(const struct config *config, struct text *t)
 	check_memfd(t);
 	check_userfaultfd(t);
 	check_kvm(t);
-	for (size_t i = 0; drivers[i]; i++)
-		if (drivers[i]->automatic)
-			check_driver(config, drivers[i], t);
-	check_firecracker(config, t);
+	check_drivers(config, t);
 	check_memory(t);
 	check_cgroup(t);
 	check_landlock(t);

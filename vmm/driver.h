@@ -24,6 +24,7 @@
 struct driver_program {
 	char path[256];         /* "" none is needed */
 	unsigned int abilities; /* the driver's own bits: what it can do beyond the least */
+	unsigned int state_major, state_minor; /* of the newest format of device states that it reads, 0: that isn't known beforehand */
 };
 
 /* What a probe found out about it. */

@@ -3,7 +3,7 @@
 
 #include "vmm/driver.h"
 
-const struct driver *const drivers[] = { &driver_qemu, &driver_null, NULL };
+const struct driver *const drivers[] = { &driver_firecracker, &driver_qemu, &driver_null, NULL };
 
 const struct driver *driver_find(const char *name)
 {

@@ -73,7 +73,7 @@ static void ask_driver(const struct driver *driver, const char *path, struct dri
 
 	if (path && stat(path, &st))
 		memset(&st, 0, sizeof st);
-	if (k->facts.usable && same_file(&st, &k->of)) {
+	if (k->facts.usable && same_file(&st, &k->of) && !strcmp(k->facts.program.path, path ?: "")) {
 		*ret = k->facts;
 		return;
 	}

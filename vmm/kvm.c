@@ -166,7 +166,7 @@ static void try(struct trial *t, struct kvm_facts *ret)
 }
 
 /* The guest's memory is shared, so the rounds can be counted from here even if the child never comes back from the kernel. */
-void kvm_probe(struct kvm_facts *ret)
+static void measure(struct kvm_facts *ret)
 {
 	uint8_t *memory = mmap(NULL, 2 * GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct trial *t;
@@ -181,4 +181,17 @@ void kvm_probe(struct kvm_facts *ret)
 	memcpy(memory + CODE, code, sizeof code);
 	try(t, ret);
 	munmap(memory, 2 * GUEST_SIZE);
+}
+
+void kvm_probe(struct kvm_facts *ret)
+{
+	const char *assumed = getenv("FORKFS_KVM_MIPS");
+
+	if (!assumed) {
+		measure(ret);
+		return;
+	}
+	*ret = (struct kvm_facts){ .mips = strtod(assumed, NULL) };
+	ret->usable = ret->mips >= MIPS_MIN;
+	snprintf(ret->detail, sizeof ret->detail, "FORKFS_KVM_MIPS says %.20s million instructions a second", assumed);
 }

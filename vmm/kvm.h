@@ -13,7 +13,8 @@ struct kvm_facts {
 	char detail[200]; /* a sentence for doctor */
 };
 
-/* Runs a small guest in a process of its own for at most half a second. Blocks: call it on a worker. */
+/* Runs a small guest in a process of its own for at most half a second. Blocks: call it on a worker. FORKFS_KVM_MIPS in the daemon's environment is its answer
+ * instead, for tests of a VMM that needs KVM where there is none. */
 void kvm_probe(struct kvm_facts *ret);
 
 #endif

@@ -96,6 +96,7 @@ static int fit_restore(struct source *s, const struct snapshot *snapshot, struct
 	r = find_driver(s, s->recipe.driver, why);
 	if (r < 0)
 		return r;
+	snprintf(s->recipe.driver_version, sizeof s->recipe.driver_version, "%s", s->facts.version); /* whose it is from now on */
 	if (!strcmp(s->recipe.accel, "kvm") && !s->facts.accel_kvm)
 		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
 	s->backend = backend_of(&s->config);

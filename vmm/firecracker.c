@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Firecracker as a VMM. What it is to open it names, and is given a descriptor when it does (opens.h): so memory that was made after its start can be its guest's, and it
+ * needs no right to any file. A patched one hands over a userfaultfd while it loads, and goes on when it is told to. All on the loop. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "vmm/base/log.h"
+#include "vmm/firecracker_api.h"
+#include "vmm/firecracker_launch.h"
+#include "vmm/firecracker_probe.h"
+#include "vmm/firecracker_uffd.h"
+#include "vmm/opens.h"
+#include "vmm/sockets.h"
+#include "vmm/typist.h"
+
+#define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
+#define RETRY_USEC 1000    /* it binds its socket before it listens */
+
+enum request { NOTHING, START, MAP, LOAD, RESUME, PAUSE, SAVE };
+
+struct firecracker {
+	struct vm vm;
+	struct vm_spec spec; /* what it points to is borrowed until the start is answered */
+	char *id;
+	unsigned int abilities;
+	struct job job;
+	struct firecracker_launched launched; /* the job's result, with `why` */
+	bool killed;                          /* asked for while the job ran */
+
+	enum request request;
+	struct failure why; /* of the request under way, or of the end that is due */
+	sd_event_source *deferred, *timer, *created;
+	struct firecracker_api *api;
+	struct opens opens;
+	struct typist typist;
+
+	int memory;     /* what /forkfs/memory is; -1 */
+	bool shared;    /* it is its own, mapped shared */
+	int state;      /* what /forkfs/vmstate is; -1 */
+	bool loading, loaded; /* the load was asked for; answered */
+	int go;         /* where the one that handed over a userfaultfd waits for a byte, -1 */
+	sd_event_source *handover, *mapped;
+};
+
+static struct firecracker *of(struct vm *vm)
+{
+	return container_of(vm, struct firecracker, vm);
+}
+
+static void answered(struct firecracker *f, const struct failure *why)
+{
+	enum request was = f->request;
+
+	f->request = NOTHING;
+	if (was == LOAD || was == SAVE)
+		f->state = -1;
+	if (was != NOTHING)
+		f->vm.watcher->answered(&f->vm, why, f->vm.data);
+}
+
+static int on_deferred(sd_event_source *source, void *data)
+{
+	struct firecracker *f = data;
+	struct failure why = f->why;
+
+	(void)source;
+	f->why.code = 0;
+	answered(f, why.code ? &why : NULL);
+	return 0;
+}
+
+/* With f->why, or success where its code is 0. */
+static void answer_later(struct firecracker *f)
+{
+	sd_event_source_set_enabled(f->deferred, SD_EVENT_ONESHOT);
+}
+
+static void begin(struct firecracker *f, enum request request)
+{
+	f->request = request;
+	f->why.code = 0;
+}
+
+/* --- asking ----------------------------------------------------------------------------------------------------------------------- */
+
+static int on_grace_over(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct firecracker *f = data;
+
+	(void)source;
+	(void)usec;
+	process_kill(&f->vm.process);
+	return 0;
+}
+
+static int after(struct firecracker *f, uint64_t usec, sd_event_time_handler_t what)
+{
+	f->timer = sd_event_source_disable_unref(f->timer);
+	return sd_event_add_time_relative(f->spec.event, &f->timer, CLOCK_MONOTONIC, usec, 1, what, f);
+}
+
+/* A broken connection is most often the end of the process, which says more and answers. */
+static void on_answer(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+
+	if (!why || (why->code != ECONNRESET && why->code != EPROTO)) {
+		answered(f, why);
+		return;
+	}
+	f->why = *why;
+	f->why.code = EIO;
+	if (why->code == EPROTO || after(f, GRACE_USEC, on_grace_over) < 0)
+		process_kill(&f->vm.process);
+}
+
+static void ask(struct firecracker *f, const char *method, const char *target, const char *body, firecracker_answer to)
+{
+	int r = firecracker_api_send(f->api, method, target, body, to, f);
+
+	if (r == 0)
+		return;
+	fail_errno(&f->why, -r, "ask Firecracker for %s", target);
+	answer_later(f);
+}
+
+static void on_exited(struct process *p, const siginfo_t *how, void *data)
+{
+	static const struct {
+		int status;
+		const char *meaning;
+	} known[] = {
+		{ 148, "a system call that its seccomp filter forbids" },
+		{ 149, "SIGBUS: a page of its memory can't be had" },
+		{ 150, "SIGSEGV" },
+		{ 151, "SIGXFSZ" },
+		{ 152, "its configuration can't be used" },
+		{ 153, "its command line can't be used" },
+		{ 156, "SIGXCPU" },
+		{ 157, "SIGPIPE" },
+		{ 158, "SIGHUP" },
+		{ 159, "SIGILL" },
+	};
+	struct firecracker *f = data;
+	const char *meaning = NULL;
+	char text[96], line[256];
+	struct failure why;
+
+	(void)p;
+	f->timer = sd_event_source_disable_unref(f->timer);
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (how->si_code == CLD_EXITED && how->si_status == known[i].status)
+			meaning = known[i].meaning;
+	last_words_read(&f->launched.words, line, sizeof line);
+	fail(&why, EIO, "Firecracker %s%s%s%s%s%s", process_exit_text(how, text, sizeof text), meaning ? " (" : "", meaning ?: "", meaning ? ")" : "",
+	     *line ? ": " : "", line);
+	if (f->why.code && how->si_code == CLD_KILLED && how->si_status == SIGKILL)
+		why = f->why; /* that is why it was killed */
+	answered(f, &why);
+	f->vm.watcher->exited(&f->vm, how, f->vm.data);
+}
+
+static void on_typable(void *data)
+{
+	struct firecracker *f = data;
+
+	f->vm.watcher->typable(&f->vm, f->vm.data);
+}
+
+/* --- what it opens ---------------------------------------------------------------------------------------------------------------- */
+
+/* An open file of its own, so that neither offset nor flags are anyone else's. */
+static int reopen(int fd, int flags, int *ret)
+{
+	char path[32];
+
+	if (fd < 0)
+		return -ENOENT;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	*ret = open(path, (flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_NONBLOCK)) | O_CLOEXEC | O_NOCTTY);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int make_scratch(int *ret)
+{
+	*ret = memfd_create("forkfs:scratch", MFD_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+/* The devices of somebody who runs as nobody: those that it needs. */
+static int open_device(const struct firecracker *f, const char *path, int *ret)
+{
+	if (!f->spec.drop || (strcmp(path, "/dev/kvm") && strcmp(path, "/dev/userfaultfd")))
+		return OPENS_PASS;
+	*ret = open(path, O_RDWR | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int on_open(const char *path, int flags, int *ret, void *data)
+{
+	const struct firecracker *f = data;
+
+	if (strncmp(path, FIRECRACKER_NAMES, strlen(FIRECRACKER_NAMES)))
+		return open_device(f, path, ret);
+	if (!strcmp(path, FIRECRACKER_MEMORY))
+		return reopen(f->memory, flags & ~O_TRUNC, ret);
+	if (!strcmp(path, FIRECRACKER_VMSTATE))
+		return reopen(f->state, f->request == SAVE ? flags : O_RDONLY, ret);
+	if (!strcmp(path, FIRECRACKER_LOG))
+		return reopen(f->launched.log, O_WRONLY | O_APPEND, ret);
+	if (!strcmp(path, FIRECRACKER_SCRATCH) && f->request == SAVE)
+		return make_scratch(ret);
+	return -ENOENT;
+}
+
+/* --- start ------------------------------------------------------------------------------------------------------------------------ */
+
+static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data);
+
+/* Whether it listens: a connection that is given up at once is no harm. */
+static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct firecracker *f = data;
+	int fd = socket_connect_at(f->launched.sockets, FIRECRACKER_API, NULL);
+
+	(void)source;
+	(void)usec;
+	if (fd >= 0) {
+		close_fd(&fd);
+		answered(f, NULL);
+	} else if (after(f, RETRY_USEC, on_listening_look) < 0) {
+		process_kill(&f->vm.process);
+	}
+	return 0;
+}
+
+/* The only thing that is ever created there before it listens. */
+static int on_created(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct firecracker *f = data;
+
+	(void)fd;
+	(void)revents;
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return on_listening_look(NULL, 0, f);
+}
+
+/* Nobody can be told of the end of a process that isn't watched. */
+static int watch(struct firecracker *f)
+{
+	int r;
+
+	f->vm.process = f->launched.process;
+	r = process_watch(&f->vm.process, f->spec.event, on_exited, f);
+	if (r >= 0)
+		return 0;
+	process_kill(&f->vm.process);
+	waitid(P_PID, (id_t)f->vm.process.pid, &(siginfo_t){ 0 }, WEXITED);
+	process_finish(&f->vm.process);
+	return fail_errno(&f->why, -r, "watch Firecracker");
+}
+
+static int connect_all(struct firecracker *f)
+{
+	char path[64];
+	int r = opens_init(&f->opens, f->spec.event, steal_fd(&f->launched.opens));
+
+	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
+	if (r == 0)
+		r = firecracker_api_create(&f->api, f->spec.event, path, &f->why);
+	if (r == 0)
+		r = typist_init(&f->typist, f->spec.event, steal_fd(&f->launched.console), on_typable, f);
+	if (r == 0)
+		r = sd_event_add_io(f->spec.event, &f->created, f->launched.created, EPOLLIN, on_created, f);
+	if (r >= 0 && f->launched.handover >= 0)
+		r = sd_event_add_io(f->spec.event, &f->handover, f->launched.handover, EPOLLIN, on_handover, f);
+	return r;
+}
+
+static void run_launch(struct job *job)
+{
+	struct firecracker *f = container_of(job, struct firecracker, job);
+
+	firecracker_launch(&f->launched, &f->spec, &f->why);
+}
+
+static void launch_done(struct job *job)
+{
+	struct firecracker *f = container_of(job, struct firecracker, job);
+	struct failure why;
+	int r;
+
+	if (f->why.code || watch(f) < 0) {
+		why = f->why;
+		answered(f, &why);
+		return;
+	}
+	r = connect_all(f);
+	if (r < 0) {
+		fail_errno(&f->why, -r, "connect to Firecracker");
+		f->killed = true;
+	}
+	if (f->killed)
+		process_kill(&f->vm.process);
+}
+
+static void destroy(struct vm *vm)
+{
+	struct firecracker *f = of(vm);
+
+	firecracker_api_destroy(f->api);
+	opens_finish(&f->opens);
+	typist_finish(&f->typist);
+	sd_event_source_disable_unref(f->deferred);
+	sd_event_source_disable_unref(f->timer);
+	sd_event_source_disable_unref(f->created);
+	sd_event_source_disable_unref(f->handover);
+	sd_event_source_disable_unref(f->mapped);
+	vm_memory_finish(&f->vm.memory);
+	process_finish(&f->vm.process);
+	if (f->launched.sockets >= 0) {
+		unlinkat(f->launched.sockets, FIRECRACKER_API, 0);
+		unlinkat(f->launched.sockets, FIRECRACKER_HANDOVER, 0);
+	}
+	firecracker_launched_finish(&f->launched);
+	close_fd(&f->memory);
+	close_fd(&f->go);
+	free(f->id);
+	free(f);
+}
+
+static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct firecracker *f = calloc(1, sizeof *f);
+	int r;
+
+	if (!f)
+		return fail_errno(why, ENOMEM, "start Firecracker");
+	f->vm = (struct vm){ &driver_firecracker, { .pidfd = -1 }, watcher, data, VM_MEMORY_UNKNOWN };
+	f->vm.memory.error = -EOPNOTSUPP;
+	f->spec = *spec;
+	f->abilities = spec->program->abilities;
+	f->launched = FIRECRACKER_LAUNCHED_NONE;
+	f->opens = (struct opens){ .fd = -1, .answer = on_open, .data = f };
+	f->typist.fd = f->memory = f->state = f->go = -1;
+	f->request = START;
+	f->id = strdup(spec->id);
+	r = f->id ? sd_event_add_defer(spec->event, &f->deferred, on_deferred, f) : -ENOMEM;
+	if (r < 0) {
+		destroy(&f->vm);
+		return fail_errno(why, -r, "start Firecracker");
+	}
+	sd_event_source_set_enabled(f->deferred, SD_EVENT_OFF);
+	f->job = (struct job){ .run = run_launch, .done = launch_done };
+	jobs_submit(spec->jobs, &f->job);
+	*ret = &f->vm;
+	return 0;
+}
+
+/* --- loading ---------------------------------------------------------------------------------------------------------------------- */
+
+static void on_load(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+
+	if (why) {
+		on_answer(why, f);
+		return;
+	}
+	f->loaded = true;
+	if (f->request == MAP || f->request == LOAD) /* else it was asked by map(), and load() finds it done */
+		answered(f, NULL);
+}
+
+static void send_load(struct firecracker *f)
+{
+	char socket[64], uffd[112] = "", body[384];
+
+	if (f->launched.handover >= 0)
+		snprintf(uffd, sizeof uffd, ",\"uffd_uds_path\":\"%s\"", firecracker_socket_path(f->launched.sockets, FIRECRACKER_HANDOVER, socket, sizeof socket));
+	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}}",
+		 f->shared ? ",\"shared\":true" : "", uffd);
+	f->loading = true;
+	ask(f, "PUT", "/snapshot/load", body, on_load);
+}
+
+/* The userfaultfd of a memory that it has mapped, and touches when it is told to go on. */
+static int on_mapped(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct firecracker *f = data;
+	struct failure why;
+
+	(void)revents;
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	if (firecracker_uffd_take(&f->vm.memory, fd, &why) < 0) {
+		if (f->request == MAP)
+			answered(f, &why);
+		process_kill(&f->vm.process);
+		return 0;
+	}
+	if (f->request == MAP)
+		answered(f, NULL);
+	return 0;
+}
+
+/* It connects once. */
+static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct firecracker *f = data;
+
+	(void)revents;
+	f->go = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (f->go < 0)
+		return 0;
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	if (sd_event_add_io(f->spec.event, &f->mapped, f->go, EPOLLIN, on_mapped, f) < 0)
+		process_kill(&f->vm.process);
+	return 0;
+}
+
+static void map(struct vm *vm, const struct region *ram, int vmstate)
+{
+	struct firecracker *f = of(vm);
+
+	begin(f, MAP);
+	f->shared = !ram;
+	f->state = vmstate;
+	f->memory = fcntl(ram ? ram->fd : f->launched.ram, F_DUPFD_CLOEXEC, 3);
+	if (f->memory < 0)
+		fail_errno(&f->why, errno, "a descriptor for Firecracker's memory");
+	if (f->memory >= 0 && f->launched.handover >= 0)
+		send_load(f);
+	else
+		answer_later(f);
+}
+
+static void load(struct vm *vm, int vmstate)
+{
+	struct firecracker *f = of(vm);
+
+	begin(f, LOAD);
+	f->state = vmstate;
+	if (f->go >= 0) {
+		(void)!send(f->go, "g", 1, MSG_NOSIGNAL);
+		f->mapped = sd_event_source_disable_unref(f->mapped);
+		close_fd(&f->go);
+	}
+	if (f->loaded)
+		answer_later(f);
+	else if (!f->loading)
+		send_load(f);
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------------------- */
+
+static void resume(struct vm *vm)
+{
+	begin(of(vm), RESUME);
+	ask(of(vm), "PATCH", "/vm", "{\"state\":\"Resumed\"}", on_answer);
+}
+
+static void pause_(struct vm *vm)
+{
+	begin(of(vm), PAUSE);
+	ask(of(vm), "PATCH", "/vm", "{\"state\":\"Paused\"}", on_answer);
+}
+
+/* A stock one copies all memory, which is captured by us all the same. */
+static void save(struct vm *vm, int fd)
+{
+	struct firecracker *f = of(vm);
+
+	begin(f, SAVE);
+	f->state = fd;
+	if (f->abilities & FIRECRACKER_VMSTATE_ONLY)
+		ask(f, "PUT", "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\",\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\"}", on_answer);
+	else
+		ask(f, "PUT", "/snapshot/create",
+		    "{\"snapshot_type\":\"Full\",\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_file_path\":\"" FIRECRACKER_SCRATCH "\"}", on_answer);
+}
+
+static ssize_t type(struct vm *vm, const void *data, size_t n)
+{
+	return typist_type(&of(vm)->typist, data, n);
+}
+
+static void kill_(struct vm *vm)
+{
+	of(vm)->killed = true;
+	process_kill(&vm->process);
+}
+
+const struct driver driver_firecracker = {
+	.name = "firecracker",
+	.automatic = true,
+	.probe = firecracker_probe,
+	.check = firecracker_check,
+	.check_state = firecracker_check_state,
+	.describe = firecracker_describe,
+	.start = start,
+	.map = map,
+	.load = load,
+	.resume = resume,
+	.pause = pause_,
+	.save = save,
+	.type = type,
+	.kill = kill_,
+	.destroy = destroy,
+};

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/firecracker_launch.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "vmm/sockets.h"
+
+#define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
+#define ID_MAX 64
+#define SOCKETS "sockets"
+
+char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n)
+{
+	snprintf(buf, n, "/proc/self/fd/%d/%s", sockets, name);
+	return buf;
+}
+
+/* It has to make its socket itself, in a directory of its own; one that is there already would end it. */
+static int open_sockets(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+{
+	if (mkdirat(spec->dir, SOCKETS, 0700) && errno != EEXIST)
+		return fail_errno(why, errno, "a directory for Firecracker's sockets");
+	l->sockets = openat(spec->dir, SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (l->sockets < 0)
+		return fail_errno(why, errno, "the directory of Firecracker's sockets");
+	if (unlinkat(l->sockets, FIRECRACKER_API, 0) && errno != ENOENT)
+		return fail_errno(why, errno, "remove the old socket " FIRECRACKER_API);
+	if (spec->drop && fchownat(l->sockets, "", spec->uid, spec->gid, AT_EMPTY_PATH))
+		return fail_errno(why, errno, "give Firecracker its directory");
+	return 0;
+}
+
+static int listen_for_uffd(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+{
+	if (!(spec->program->abilities & FIRECRACKER_UFFD))
+		return 0;
+	l->handover = socket_listen_at(l->sockets, FIRECRACKER_HANDOVER, why);
+	if (l->handover < 0)
+		return l->handover;
+	if (spec->drop && fchownat(l->sockets, FIRECRACKER_HANDOVER, spec->uid, spec->gid, AT_SYMLINK_NOFOLLOW))
+		return fail_errno(why, errno, "give Firecracker its socket");
+	return 0;
+}
+
+static int watch_sockets(struct firecracker_launched *l, struct failure *why)
+{
+	char path[32];
+
+	l->created = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (l->created < 0)
+		return fail_errno(why, errno, "watch for Firecracker's socket");
+	snprintf(path, sizeof path, "/proc/self/fd/%d", l->sockets);
+	return inotify_add_watch(l->created, path, IN_CREATE) < 0 ? fail_errno(why, errno, "watch for Firecracker's socket") : 0;
+}
+
+static int keep(int *ret, int fd, struct failure *why)
+{
+	*ret = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return *ret < 0 ? fail_errno(why, errno, "a descriptor for Firecracker") : 0;
+}
+
+/* It makes its stdin and stdout nonblocking, and with them whoever shares their open file. */
+static int open_streams(int streams[2], struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+{
+	char path[32];
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return fail_errno(why, errno, "a socket for the console");
+	streams[0] = pair[0];
+	l->console = pair[1];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", spec->console);
+	streams[1] = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	return streams[1] < 0 ? fail_errno(why, errno, "open the console's record") : 0;
+}
+
+static int open_all(struct firecracker_launched *l, int streams[2], const struct vm_spec *spec, struct failure *why)
+{
+	int r = open_sockets(l, spec, why);
+
+	if (r == 0)
+		r = listen_for_uffd(l, spec, why);
+	if (r == 0)
+		r = watch_sockets(l, why);
+	if (r == 0)
+		r = keep(&l->ram, spec->ram->fd, why);
+	if (r == 0)
+		r = keep(&l->log, spec->log, why);
+	return r < 0 ? r : open_streams(streams, l, spec, why);
+}
+
+/* Firecracker takes letters, digits and hyphens. */
+static void make_id(char ret[ID_MAX + 1], const char *id)
+{
+	size_t n = 0;
+
+	for (; id[n] && n < ID_MAX; n++)
+		ret[n] = isalnum((unsigned char)id[n]) ? id[n] : '-';
+	ret[n] = '\0';
+}
+
+static int spawn(struct firecracker_launched *l, const int streams[2], const struct vm_spec *spec, struct failure *why)
+{
+	char api[64], id[ID_MAX + 1];
+	const char *argv[] = { spec->program->path, "--api-sock", api, "--id", id, "--log-path", FIRECRACKER_LOG, "--level", "Warn", NULL };
+	char *envp[] = { NULL };
+	struct process_spec p = {
+		.path = spec->program->path,
+		.argv = (char *const *)(uintptr_t)argv,
+		.envp = envp,
+		.fds = &l->sockets,
+		.fd_count = 1,
+		.output = spec->log,
+		.streams = streams,
+		.drop = spec->drop,
+		.uid = spec->uid,
+		.gid = spec->gid,
+		.netns = spec->netns,
+		.open_files = OPEN_FILES,
+		.ret_opens = &l->opens,
+	};
+	int r;
+
+	firecracker_socket_path(l->sockets, FIRECRACKER_API, api, sizeof api);
+	make_id(id, spec->id);
+	r = process_spawn(&l->process, &p, why);
+	if (r != -ENOENT && r != -EACCES && r != -ENOEXEC)
+		return r;
+	if (why)
+		why->code = ENODEV;
+	fail_within(why, "Firecracker can't be run");
+	return -ENODEV;
+}
+
+int firecracker_launch(struct firecracker_launched *ret, const struct vm_spec *spec, struct failure *why)
+{
+	int streams[2] = { -1, -1 };
+	int r;
+
+	*ret = FIRECRACKER_LAUNCHED_NONE;
+	last_words_init(&ret->words, spec->log);
+	r = open_all(ret, streams, spec, why);
+	if (r == 0)
+		r = spawn(ret, streams, spec, why);
+	close_fd(&streams[0]);
+	close_fd(&streams[1]);
+	return r;
+}
+
+void firecracker_launched_finish(struct firecracker_launched *l)
+{
+	last_words_finish(&l->words);
+	close_fd(&l->sockets);
+	close_fd(&l->created);
+	close_fd(&l->opens);
+	close_fd(&l->console);
+	close_fd(&l->handover);
+	close_fd(&l->ram);
+	close_fd(&l->log);
+}

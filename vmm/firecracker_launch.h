@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Starting a Firecracker: what it inherits, where it listens, what its opens are answered with. */
+#ifndef FORKFS_FIRECRACKER_LAUNCH_H
+#define FORKFS_FIRECRACKER_LAUNCH_H
+
+#include "vmm/driver.h"
+#include "vmm/last_words.h"
+
+/* driver_program's abilities, each of a patch (docs/firecracker.md). */
+#define FIRECRACKER_SHARED 1u       /* mem_backend.shared */
+#define FIRECRACKER_VMSTATE_ONLY 2u /* snapshot_type VmstateOnly */
+#define FIRECRACKER_UFFD 4u         /* mem_backend.uffd_uds_path */
+#define FIRECRACKER_WP 8u           /* PUT /uffd/wp */
+
+#define FIRECRACKER_API "api.sock"
+#define FIRECRACKER_HANDOVER "uffd.sock"
+
+/* Names that are no files: who opens one is given a descriptor. */
+#define FIRECRACKER_NAMES "/forkfs/"
+#define FIRECRACKER_MEMORY FIRECRACKER_NAMES "memory"   /* what is loaded */
+#define FIRECRACKER_VMSTATE FIRECRACKER_NAMES "vmstate" /* what is loaded or saved */
+#define FIRECRACKER_SCRATCH FIRECRACKER_NAMES "scratch" /* a copy of memory that nobody wants */
+#define FIRECRACKER_LOG FIRECRACKER_NAMES "log"
+
+struct firecracker_launched {
+	struct process process;
+	struct last_words words;
+	int sockets;  /* O_PATH: the directory of its sockets */
+	int created;  /* an inotify descriptor that tells what is created there */
+	int opens;    /* for opens.h */
+	int console;  /* the other end of its stdin */
+	int handover; /* listens for its userfaultfd, -1: it has none to give */
+	int ram, log; /* duplicates of the spec's, so that opens can be answered later */
+};
+
+#define FIRECRACKER_LAUNCHED_NONE                                                                                                        \
+	((struct firecracker_launched){ .process.pidfd = -1, .words.fd = -1, .sockets = -1, .created = -1, .opens = -1, .console = -1,   \
+					.handover = -1, .ram = -1, .log = -1 })
+
+/* Blocks: a worker's task. Returns 0; -ENODEV the program can't be run; another negative errno. Whatever is in *ret then is the caller's to give back. */
+int firecracker_launch(struct firecracker_launched *ret, const struct vm_spec *spec, struct failure *why);
+
+/* All but the process. */
+void firecracker_launched_finish(struct firecracker_launched *l);
+
+/* "/proc/self/fd/N/NAME" of its sockets: short enough for any. Returns buf. */
+char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n);
+
+#endif

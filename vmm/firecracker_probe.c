@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/firecracker_probe.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <sys/wait.h>
+
+#include "vmm/base/io.h"
+#include "vmm/firecracker_api.h"
+#include "vmm/firecracker_launch.h"
+#include "vmm/firecracker_state.h"
+#include "vmm/program_output.h"
+
+#define DEFAULT_PATH "firecracker"
+#define ANSWER_MS 5000
+#define RETRY_MS 2
+#define PIECE (3ull << 30) /* RAM that it maps in one piece */
+
+/* Requests that no Firecracker carries out, for something is missing in them: a patched one says what, a stock one doesn't know a field, a variant or the way. */
+static const struct question {
+	unsigned int ability;
+	const char *target, *body, *known; /* what is in the answer of one that can */
+	const char *name;
+} questions[] = {
+	{ FIRECRACKER_SHARED, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"shared\":true}}", "`snapshot_path`", "shared" },
+	{ FIRECRACKER_VMSTATE_ONLY, "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\"}", "`snapshot_path`", "VmstateOnly" },
+	{ FIRECRACKER_UFFD, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"uffd_uds_path\":\"x\"}}", "`snapshot_path`",
+	  "uffd_uds_path" },
+	{ FIRECRACKER_WP, "/uffd/wp", "{}", "`socket`", "/uffd/wp" },
+};
+
+static int put_questions(const char *socket, unsigned int *ret, struct failure *why)
+{
+	char answer[1024];
+
+	for (size_t i = 0; i < ARRAY_LEN(questions); i++) {
+		const struct question *q = &questions[i];
+		int status = firecracker_api_ask(socket, "PUT", q->target, q->body, answer, sizeof answer, ANSWER_MS);
+
+		if (status < 0)
+			return fail_errno(why, -status, "it can't be asked what it can do");
+		if (strstr(answer, q->known))
+			*ret |= q->ability;
+	}
+	return 0;
+}
+
+/* Until it answers to its socket, or has ended. */
+static int wait_for_socket(int created, const char *socket, const struct process *p, struct failure *why)
+{
+	struct pollfd pollers[] = { { created, POLLIN, 0 }, { p->pidfd, POLLIN, 0 } };
+	char answer[16], scrap[4096];
+
+	if (poll(pollers, ARRAY_LEN(pollers), ANSWER_MS) <= 0)
+		return fail(why, ETIMEDOUT, "it makes no socket");
+	if (pollers[0].revents)
+		(void)!read(created, scrap, sizeof scrap);
+	for (int i = 0; i < ANSWER_MS / RETRY_MS && !pollers[1].revents; i++) {
+		if (firecracker_api_ask(socket, "GET", "/version", "", answer, sizeof answer, ANSWER_MS) >= 0)
+			return 0;
+		poll(&pollers[1], 1, RETRY_MS);
+	}
+	return fail(why, EIO, "it ended, or doesn't listen");
+}
+
+/* `socket` is in the directory that `created` watches. */
+static int ask_process(const char *path, const char *socket, int created, unsigned int *ret, struct failure *why)
+{
+	const char *argv[] = { path, "--api-sock", socket, NULL };
+	char *envp[] = { NULL };
+	AUTO_CLOSE int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct process_spec spec = { .path = path, .argv = (char *const *)(uintptr_t)argv, .envp = envp, .output = null, .netns = -1, .open_files = 1024 };
+	struct process p = { .pidfd = -1 };
+	int r = process_spawn(&p, &spec, why);
+
+	if (r < 0)
+		return r;
+	r = wait_for_socket(created, socket, &p, why);
+	if (r == 0)
+		r = put_questions(socket, ret, why);
+	process_kill(&p);
+	waitid(P_PID, (id_t)p.pid, &(siginfo_t){ 0 }, WEXITED);
+	process_finish(&p);
+	return r;
+}
+
+static int find_abilities(const char *path, unsigned int *ret, struct failure *why)
+{
+	char dir[] = "/tmp/forkfs-probe.XXXXXX", socket[sizeof dir + 8];
+	AUTO_CLOSE int created = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	int r;
+
+	if (created < 0 || !mkdtemp(dir))
+		return fail_errno(why, errno, "a directory for its socket");
+	snprintf(socket, sizeof socket, "%s/api", dir);
+	if (inotify_add_watch(created, dir, IN_CREATE) < 0)
+		r = fail_errno(why, errno, "watch for its socket");
+	else
+		r = ask_process(path, socket, created, ret, why);
+	unlink(socket);
+	rmdir(dir);
+	return r;
+}
+
+static void tell_abilities(unsigned int abilities, char *ret, size_t n)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(questions) && len < n; i++)
+		if (!(abilities & questions[i].ability))
+			len += (size_t)snprintf(ret + len, n - len, "%s%s", len ? ", " : "it lacks ", questions[i].name);
+	if (!len)
+		snprintf(ret, n, "it shares memory");
+	else if (len < n)
+		snprintf(ret + len, n - len, " (docs/firecracker.md)");
+}
+
+static int look(const char *path, const struct kvm_facts *kvm, struct driver_facts *ret)
+{
+	static const char name[] = "Firecracker v";
+	struct firecracker_version state;
+	char out[1024];
+	int r = program_output(path, "--version", NULL, out, sizeof out, &ret->why);
+
+	if (r == -ENOENT)
+		return fail(&ret->why, ENODEV, "no Firecracker at %s: write its path to config/firecracker", path);
+	if (r < 0)
+		return r;
+	if (strncmp(out, name, strlen(name)))
+		return fail(&ret->why, ENODEV, "%s doesn't say that it is Firecracker", path);
+	snprintf(ret->version, sizeof ret->version, "%.*s", (int)strcspn(out + strlen(name), " \n"), out + strlen(name));
+	r = program_output(path, "--snapshot-version", NULL, out, sizeof out, &ret->why);
+	if (r < 0)
+		return r;
+	if (firecracker_version_parse(&state, out) < 0)
+		return fail(&ret->why, ENODEV, "%s doesn't tell which snapshots it reads", path);
+	ret->program.state_major = state.major;
+	ret->program.state_minor = state.minor;
+	r = find_abilities(path, &ret->program.abilities, &ret->why);
+	if (r < 0)
+		return fail_within(&ret->why, "%s", path);
+	if (kvm->mips <= 0)
+		return fail(&ret->why, ENODEV, "Firecracker needs KVM, which doesn't run guests here: %s", kvm->detail);
+	return 0;
+}
+
+void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct driver_facts *ret)
+{
+	if (!path || !*path)
+		path = DEFAULT_PATH;
+	*ret = (struct driver_facts){ .accel_kvm = kvm->mips > 0, .avoid = !kvm->usable };
+	snprintf(ret->program.path, sizeof ret->program.path, "%s", path);
+	ret->usable = look(path, kvm, ret) == 0;
+	ret->why.code = ret->usable ? 0 : ENODEV;
+	ret->places = ret->program.abilities & FIRECRACKER_UFFD;
+	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
+}
+
+int firecracker_check(const struct recipe *r, enum region_kind kind, const struct driver_facts *facts, struct failure *why)
+{
+	if (kind == REGION_SHARED && !(facts->program.abilities & FIRECRACKER_SHARED))
+		return fail(why, EOPNOTSUPP,
+			    "%s (Firecracker %s) can't map its guest's memory shared: it lacks mem_backend.shared. Build it with patches/firecracker (docs/firecracker.md), or "
+			    "write memfd-private to config/memory_backend", facts->program.path, facts->version);
+	if (kind == REGION_FILE && r->ram_size > PIECE)
+		return fail(why, EOPNOTSUPP, "Firecracker maps more than 3 GiB of RAM in two pieces, which can only be shared: write memfd-shared to config/memory_backend");
+	if (!r->ram_size || r->ram_size % (1 << 20))
+		return fail(why, EINVAL, "%llu bytes of RAM are no multiple of 1 MiB", (unsigned long long)r->ram_size);
+	return 0;
+}
+
+int firecracker_check_state(const struct recipe *recipe, int vmstate, const struct driver_facts *facts, struct failure *why)
+{
+	const struct driver_program *p = &facts->program;
+	struct firecracker_state state;
+	AUTO_FREE char *data = NULL;
+	size_t n;
+	int r = read_file(vmstate, FIRECRACKER_STATE_MAX, &data, &n);
+
+	if (r == -EFBIG)
+		return fail(why, EINVAL, "%s: is larger than %u bytes: Firecracker reads no more", recipe->vmstate.file, FIRECRACKER_STATE_MAX);
+	if (r < 0)
+		return fail_errno(why, -r, "%s", recipe->vmstate.file);
+	r = firecracker_state_parse(&state, data, n, why);
+	if (r < 0)
+		return fail_within(why, "%s", recipe->vmstate.file);
+	if (state.ram_size != recipe->ram_size)
+		return fail(why, EINVAL, "%s: is of a guest with %llu bytes of RAM, snapshot.json says %llu", recipe->vmstate.file, (unsigned long long)state.ram_size,
+			    (unsigned long long)recipe->ram_size);
+	if (state.version.major == p->state_major && state.version.minor <= p->state_minor)
+		return 0;
+	return fail(why, EOPNOTSUPP, "%s: has format %u.%u, %s (Firecracker %s) reads %u.0 to %u.%u: use the Firecracker that wrote it", recipe->vmstate.file, state.version.major,
+		    state.version.minor, p->path, facts->version, p->state_major, p->state_major, p->state_minor);
+}
+
+int firecracker_describe(struct recipe *recipe, const struct driver_facts *facts, struct failure *why)
+{
+	(void)recipe;
+	return fail(why, EOPNOTSUPP, "%s (Firecracker %s) boots its guests into memory that nobody else can have: boot with QEMU (config/vmm), or restore a snapshot",
+		    facts->program.path, facts->version);
+}
