@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# The Firecracker driver, with a program that speaks Firecracker's API (tests/tools/standin.c) and, where FORKFS_FIRECRACKER names one that has forkfs' patches, with that:
+# its guest is tests/guest/stub.S.
+
+export FORKFS_KVM_MIPS=1000
+POOL_OFF=pool=0,pool_loaded=0
+COUNTER=$((2 << 20))
+
+# standin NAME: the path of one that has that fault.
+standin() {
+	cp -u "$TOOLS/standin" "$T/standin"
+	ln -sf standin "$T/standin-$1"
+	printf '%s' "$T/standin-$1"
+}
+
+# standin_snapshot DIR [VERSION]: as Firecracker leaves one.
+standin_snapshot() {
+	mkdir -p "$1"
+	standin patched >/dev/null
+	"$T/standin" --state 64 ${2+"$2"} >"$1/vmstate"
+	truncate -s 64M "$1/memory.bin"
+	dd if=/dev/urandom of="$1/memory.bin" bs=1M seek=8 count=8 conv=notrunc iflag=fullblock status=none
+}
+
+# real_snapshot DIR: the stub guest, booted by $FORKFS_FIRECRACKER without forkfs.
+real_snapshot() {
+	local api=$T/api pid
+	mkdir -p "$1"
+	gcc -nostdlib -static -no-pie -Wl,-Ttext=0x1000000,--build-id=none "$ROOT/tests/guest/stub.S" -o "$T/stub" || return
+	printf '{"boot-source":{"kernel_image_path":"%s"},"drives":[],"machine-config":{"vcpu_count":1,"mem_size_mib":128}}' "$T/stub" >"$T/stub.json"
+	"$FORKFS_FIRECRACKER" --api-sock "$api" --config-file "$T/stub.json" --log-path "$T/boot.log" </dev/null >"$T/boot.out" 2>&1 & pid=$!
+	until_true 10 grep -q C "$T/boot.out" || { kill "$pid"; bad "the guest doesn't run: $(cat "$T/boot.log")"; return 1; }
+	is "pause" "204 " "$("$TOOLS/api" "$api" PATCH /vm '{"state":"Paused"}')"
+	is "create" "204 " "$("$TOOLS/api" "$api" PUT /snapshot/create "{\"snapshot_path\":\"$1/vmstate\",\"mem_file_path\":\"$1/memory.bin\"}")"
+	kill "$pid"
+	wait "$pid"
+}
+
+# with standin | real: mounts, and there is a snapshot in $SNAP.
+with() {
+	SNAP=$T/snap
+	case $1 in
+		standin) PROGRAM=$(standin patched); standin_snapshot "$SNAP" ;;
+		real)
+			[ -n "${FORKFS_FIRECRACKER-}" ] || skip "FORKFS_FIRECRACKER names no Firecracker"
+			PROGRAM=$FORKFS_FIRECRACKER
+			unset FORKFS_KVM_MIPS
+			real_snapshot "$SNAP" || return ;;
+	esac
+	shift
+	VMM=auto start -o "firecracker=$PROGRAM" "$@"
+	grep -q '^ok   firecracker .* it shares memory' "$F/doctor" || { bad "doctor: $(grep firecracker "$F/doctor")"; return 1; }
+}
+
+# The guest's counter, as it is in mem.
+count() { dd if="$F/$1/mem" bs=8 skip=$((COUNTER / 8)) count=1 status=none | od -An -tu8 | tr -d ' '; }
+counts_on() {
+	local before
+	before=$(count "$1")
+	wait_for 10 eval "[ \"\$(count $1)\" -gt $before ]"
+}
+
+restores() {
+	with "$1" -o "$POOL_OFF,mem_write=1" || return
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$SNAP"
+	state_is a running
+	like "status" 'firecracker 1\.' "$(status_of a Vmm)"
+	like "maps" 'rw-s .*memfd:forkfs:a' "$(cat "$F/a/maps")"
+	is "what is never as root" 0 "$(ps -o uid= -p "$(pid_of a)" | grep -cw 0)"
+	is "capabilities" 0000000000000000 "$(sed -n 's/^CapEff:\t//p' "/proc/$(pid_of a)/status")"
+	counts_on a
+	wait_for 10 grep -q C "$F/a/console"
+	put_at a 5000000 written
+	is "what was written" written "$(dd if="$F/a/mem" bs=1 skip=5000000 count=7 status=none)"
+	local before
+	echo paused >"$F/a/state"
+	before=$(count a)
+	is "paused" "$before" "$(sleep 0.1; count a)"
+	echo running >"$F/a/state"
+	counts_on a
+	like "dirty" "^$COUNTER 4096$" "$(cat "$F/a/dirty")"
+	ok rmdir "$F/a"
+	wait_for 10 eval '[ -z "$(vmms)" ]'
+}
+test_restore() { restores standin; }
+test_real_restore() { restores real; }
+
+# Live, whole and small ones, and what comes of them.
+snapshots() {
+	with "$1" -o "$POOL_OFF,snapshot=live" || return
+	local how n at
+	mkdir "$F/a" "$F/b" "$F/c"
+	for how in memfd-shared memfd-private; do
+		for n in a b c; do command_is ok "$F/$n/config/memory_backend" "$how"; done
+		command_is ok "$F/a/restore" "$SNAP"
+		counts_on a
+		ok mkdir "$F/a/snapshots/s"
+		wait_for 20 shot_in a s complete
+		at=$(dd if="$F/a/snapshots/s/memory.bin" bs=8 skip=$((COUNTER / 8)) count=1 status=none | od -An -tu8 | tr -d ' ')
+		counts_on a
+		command_is ok "$F/b/restore" "$F/a/snapshots/s"
+		[ "$(count b)" -ge "$at" ] || bad "$how: the child has $(count b), the snapshot $at"
+		counts_on b
+		ok mkdir "$F/b/snapshots/s"
+		wait_for 20 shot_in b s complete
+		command_is ok "$F/c/restore" "$F/b/snapshots/s"
+		counts_on c
+		[ "$how" = memfd-shared ] || [ "$(status_of c MemPrivate | tr -cd 0-9)" -lt 1000 ] || bad "a grandchild has $(status_of c MemPrivate) of its own"
+		for n in a b c; do
+			echo stopped >"$F/$n/state"
+			wait_for 10 in_state "$n" exited
+		done
+		ok rmdir "$F/a/snapshots/s" "$F/b/snapshots/s"
+	done
+}
+test_snapshots() { snapshots standin; }
+test_real_snapshots() { snapshots real; }
+
+# Ten by one write, out of the pool and not; a pool of idle and of loaded ones.
+fans_out() {
+	with "$1" -o pool=4,pool_loaded=2 || return
+	local n
+	command_is ok "$F/restore" "$SNAP 10 w"
+	for n in 0 5 9; do counts_on "w$n"; done
+	ok rmdir "$F"/w?
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 2 ] && [ "$(metric pool_waiting)" -ge 4 ]'
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$SNAP"
+	is "a loaded one" 1 "$(metric pool_loaded_hits_total)"
+	counts_on a
+	ok mkdir "$F/a/snapshots/s"
+	echo stopped >"$F/a/state"
+	wait_for 10 in_state a exited
+	command_is ok "$F/a/restore" "$SNAP"
+	counts_on a
+	command_is ok "$F/a/config/memory_backend" memfd-private
+	echo stopped >"$F/a/state"
+	wait_for 10 in_state a exited
+	wait_for 20 eval '[ "$(metric pool_waiting)" -ge 4 ]'
+	n=$(metric pool_hits_total)
+	command_is ok "$F/a/restore" "$SNAP"
+	is "an idle one, which was there before its template" $((n + 1)) "$(metric pool_hits_total)"
+	like "maps" 'rw-p .*memfd:forkfs:template' "$(cat "$F/a/maps")"
+	counts_on a
+}
+test_fan_out() { fans_out standin; }
+test_real_fan_out() { fans_out real; }
+
+# One without the patches.
+test_stock() {
+	local how
+	standin_snapshot "$T/snap"
+	VMM=auto start -o "firecracker=$(standin stock),$POOL_OFF"
+	like "doctor" '^ok   firecracker .*lacks shared, VmstateOnly, uffd_uds_path, /uffd/wp' "$(cat "$F/doctor")"
+	mkdir "$F/a"
+	command_is EOPNOTSUPP "$F/a/restore" "$T/snap"
+	like "error" 'standin-stock .*lacks mem_backend.shared.*patches/firecracker.*memfd-private' "$(error_of a)"
+	for how in memfd-private file; do
+		mkdir "$F/$how"
+		command_is ok "$F/$how/config/memory_backend" "$how"
+		command_is ok "$F/$how/restore" "$T/snap"
+		counts_on "$how"
+		ok mkdir "$F/$how/snapshots/s"
+		shot_in "$how" s complete || bad "the snapshot is not complete at once"
+		like "how" 'stop-and-copy: the VMM has no userfaultfd' "$(status_of "$how" Snapshots)"
+		mkdir "$F/$how.child"
+		command_is ok "$F/$how.child/config/memory_backend" "$how"
+		command_is ok "$F/$how.child/restore" "$F/$how/snapshots/s"
+		counts_on "$how.child"
+	done
+	command_is ok "$F/file/config/snapshot" live
+	mkdir_is EOPNOTSUPP "$F/file/snapshots/live"
+	is "left of a refused one" "" "$(ls "$F/a/snapshots")"
+}
+
+# fault NAME ERRNO PATTERN
+fault() {
+	local program
+	program=$(standin "$1")
+	mkdir "$F/$1"
+	command_is ok "$F/config/firecracker" "$program"
+	command_is "$2" "$F/$1/restore" "$T/snap"
+	like "$1" "$3" "$(error_of "$1")"
+	state_is "$1" failed
+	wait_for 10 eval '[ -z "$(vmms)" ]'
+}
+
+# Whatever it does: an errno, a sentence, and nothing left.
+test_faults() {
+	standin_snapshot "$T/snap"
+	VMM=auto start -o "$POOL_OFF,timeout=1500"
+	fault early ENODEV 'makes no socket|ended|listen'
+	fault mute ETIMEDOUT 'did not answer within 1500 ms'
+	fault half ETIMEDOUT 'did not answer within 1500 ms'
+	fault stuck ETIMEDOUT 'did not answer within 1500 ms'
+	fault garbage EIO "Firecracker didn't answer: "
+	fault huge EIO 'answer is longer than 65536 bytes'
+	fault refuse EIO "Firecracker refused: Load snapshot error: it doesn't please me"
+	fault raw EIO 'Firecracker answered 400: .*refused'
+	fault busy EIO 'Firecracker answered 503: .*Too many'
+	fault seccomp EIO 'status 148 .a system call that its seccomp filter forbids'
+	fault nofd EIO 'handed over no userfaultfd'
+	fault nonsense EINVAL 'makes no sense'
+	fault dies EIO 'ended with status 1'
+	fault old EOPNOTSUPP 'vmstate: has format 10.0, .*standin-old .* reads 8.0 to 8.0'
+	mkdir "$F/slow"
+	command_is ok "$F/config/firecracker" "$(standin slow)"
+	command_is ok "$F/slow/restore" "$T/snap"
+	counts_on slow
+	command_is ok "$F/config/firecracker" /bin/true
+	mkdir "$F/true"
+	command_is ENODEV "$F/true/restore" "$T/snap"
+	like "no Firecracker" "/bin/true doesn't say that it is Firecracker" "$(error_of true)"
+	# A second try is allowed at once.
+	command_is ok "$F/config/firecracker" "$(standin patched)"
+	command_is ok "$F/refuse/restore" "$T/snap"
+	counts_on refuse
+	is "sockets left" "" "$(ls /tmp/forkfs-probe* 2>/dev/null)"
+}
+
+# refused NAME ERRNO PATTERN
+refused() {
+	mkdir "$F/$1"
+	command_is "$2" "$F/$1/restore" "$T/$1"
+	like "$1" "$3" "$(error_of "$1")"
+}
+
+# Directories that forkfs has not written.
+test_foreign() {
+	local n
+	VMM=auto start -o "firecracker=$(standin patched),$POOL_OFF"
+	standin_snapshot "$T/pair"
+	mv "$T/pair/vmstate" "$T/pair/some.state"
+	mv "$T/pair/memory.bin" "$T/pair/RAM"
+	echo hello >"$T/pair/README"
+	mkdir "$T/tag" "$T/elsewhere"
+	cp --sparse=always "$T/pair/RAM" "$T/tag/memory.bin"
+	cp "$T/pair/some.state" "$T/tag/vmstate"
+	echo '{"vmstate":"/old/place/vmstate","memory":"/old/place/memory.bin","volumes":[],"parent_tag":null}' >"$T/tag/snapshot.json"
+	echo "{\"vmstate\":\"$T/pair/some.state\",\"memory\":\"$T/pair/RAM\",\"volumes\":[],\"rootfs\":\"/x\"}" >"$T/elsewhere/snapshot.json"
+	for n in pair tag elsewhere; do
+		mkdir "$F/$n"
+		command_is ok "$F/$n/restore" "$T/$n"
+		counts_on "$n"
+		is "$n: RAM" 65536 "$(status_of "$n" MemTotal | tr -cd 0-9)"
+		ok rmdir "$F/$n"
+		mkdir "$F/$n"
+		command_is ok "$F/$n/restore" "$T/$n"
+		counts_on "$n"
+	done
+
+	mkdir "$T/none" "$T/two" "$T/alone" "$T/many" "$T/flip" "$T/short" "$T/cut" "$T/empty_tag"
+	echo hello >"$T/none/README"
+	refused none ENOENT 'neither a snapshot.json nor a Firecracker state'
+	cp "$T/pair/some.state" "$T/two/a"; cp "$T/pair/some.state" "$T/two/b"; truncate -s 64M "$T/two/c"
+	refused two EINVAL '2 Firecracker states'
+	cp "$T/pair/some.state" "$T/alone/a"
+	refused alone ENOENT "no file with its guest's memory"
+	cp "$T/pair/some.state" "$T/many/a"; truncate -s 64M "$T/many/b"; truncate -s 64M "$T/many/c"
+	refused many EINVAL 'which of 2 files is the memory of a'
+	cp "$T/pair/some.state" "$T/flip/a"; truncate -s 64M "$T/flip/b"
+	printf x | dd of="$T/flip/a" bs=1 seek=28 conv=notrunc status=none
+	refused flip EINVAL 'a: is corrupt: its CRC-64'
+	cp "$T/pair/some.state" "$T/short/a"; truncate -s 63M "$T/short/b"
+	refused short EINVAL 'b: is truncated: it has 66060288 bytes'
+	head -c 20 "$T/pair/some.state" >"$T/cut/a"; truncate -s 64M "$T/cut/b"
+	refused cut EINVAL 'a: is truncated'
+	"$T/standin" --state 64 11.0.0 >"$T/two/a"; rm "$T/two/b"; rmdir "$F/two"
+	refused two EOPNOTSUPP 'format 11.0'
+	echo '{"vmstate":"vmstate","memory":"/m"}' >"$T/empty_tag/snapshot.json"
+	refused empty_tag EINVAL 'vmstate: "vmstate" is not an absolute path'
+}
+
+# A manifest of ours that is at odds with the state.
+test_manifest() {
+	VMM=auto start -o "firecracker=$(standin patched),$POOL_OFF"
+	standin_snapshot "$T/pair"
+	mkdir "$F/a" "$F/b"
+	command_is ok "$F/a/restore" "$T/pair"
+	ok mkdir "$F/a/snapshots/s"
+	wait_for 10 shot_in a s complete
+	ok cp -r --sparse=always "$F/a/snapshots/s" "$T/copy"
+	chmod -R u+w "$T/copy"
+	command_is ok "$F/b/restore" "$T/copy"
+	counts_on b
+	is "driver" firecracker "$(jq -r .driver.name "$T/copy/snapshot.json")"
+	"$T/standin" --state 32 >"$T/copy/vmstate"
+	jq 'del(.vmstate.crc64) | .vmstate.size = '"$(stat -c %s "$T/copy/vmstate")" "$T/copy/snapshot.json" >"$T/json" && cp "$T/json" "$T/copy/snapshot.json"
+	mkdir "$F/copy"
+	command_is EINVAL "$F/copy/restore" "$T/copy"
+	like "another size" 'is of a guest with 33554432 bytes of RAM' "$(error_of copy)"
+}

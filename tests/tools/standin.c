@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A program that speaks Firecracker's API and command line, with a "guest" that counts at 2 MiB of its RAM: for tests where there is no Firecracker, and for faults that
+ * a real one can't be made to have. It is started under a name that says what is wrong with it (a symbolic link will do):
+ *
+ *   standin-patched      nothing: it has all of forkfs' patches   -stock     it has none        -old       it reads format 8.0 only
+ *   standin-early        it ends at once                          -deaf      it makes no socket -mute      it never answers to a load
+ *   standin-half         it sends half a header for a load        -garbage   no HTTP            -huge      a body of 1 MiB
+ *   standin-refuse       400 to a load, then it ends              -raw       400 as its HTTP layer does, with no JSON
+ *   standin-busy         503                                      -seccomp   it ends with status 148 at a load
+ *   standin-nofd         it hands over no userfaultfd             -nonsense  or says nonsense of its memory
+ *   standin-stuck        it never resumes                         -slow      it takes a second to resume
+ *   standin-dies         it ends when it is to resume
+ *
+ * usage: standin --state MIB [VERSION]   prints a device state */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <linux/userfaultfd.h>
+
+#include "tool.h"
+
+#define COUNTER (2u << 20)
+#define REQUEST_MAX 65536
+#define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+static const char *name; /* what is wrong */
+static char *ram;
+static size_t ram_size;
+static char state[4096];
+static size_t state_size;
+static atomic_bool running;
+
+static bool is(const char *what)
+{
+	return !strcmp(name, what);
+}
+
+static void put(char *at, size_t *n, uint64_t value, int bytes)
+{
+	for (int i = 0; i < bytes; i++)
+		at[(*n)++] = (char)(value >> 8 * i);
+}
+
+/* CRC-64/Jones, bit by bit. */
+static uint64_t crc64(const char *data, size_t n)
+{
+	uint64_t crc = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		crc ^= (unsigned char)data[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc & 1 ? crc >> 1 ^ 0x95AC9329AC4BC9B5u : crc >> 1;
+	}
+	return crc;
+}
+
+static void make_state(uint64_t mib, const char *version)
+{
+	size_t n = 0;
+
+	put(state, &n, 0, 1);
+	put(state, &n, 0x0710198486640000u, 8);
+	put(state, &n, strlen(version), 1);
+	memcpy(state + n, version, strlen(version));
+	n += strlen(version);
+	put(state, &n, 0, 1);
+	put(state, &n, mib, 8);
+	memcpy(state + n, "devices", 7);
+	n += 7;
+	put(state, &n, crc64(state, n), 8);
+	state_size = n;
+}
+
+static void *guest(void *data)
+{
+	(void)data;
+	for (;;) {
+		if (atomic_load(&running)) {
+			++*(volatile uint64_t *)(void *)(ram + COUNTER);
+			(void)!write(1, "C\n", 2);
+		}
+		usleep(2000);
+	}
+	return NULL;
+}
+
+static void send_all(int fd, const char *data, size_t n)
+{
+	while (n) {
+		ssize_t k = send(fd, data, n, MSG_NOSIGNAL);
+
+		if (k <= 0)
+			return;
+		data += k;
+		n -= (size_t)k;
+	}
+}
+
+static void answer(int fd, int status, const char *body)
+{
+	char head[256];
+
+	snprintf(head, sizeof head, "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n", status);
+	send_all(fd, head, strlen(head));
+	if (*body) {
+		snprintf(head, sizeof head, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+		send_all(fd, head, strlen(head));
+		send_all(fd, body, strlen(body));
+	} else {
+		send_all(fd, "\r\n", 2);
+	}
+}
+
+static void refuse(int fd, const char *why)
+{
+	char body[512];
+
+	snprintf(body, sizeof body, "{\"fault_message\":\"%s\"}", why);
+	answer(fd, 400, body);
+}
+
+/* The string behind "KEY":", which is all that is asked of its JSON. */
+static bool string_of(const char *body, const char *key, char *ret, size_t n)
+{
+	char word[64];
+	const char *at;
+
+	snprintf(word, sizeof word, "\"%s\":\"", key);
+	at = strstr(body, word);
+	if (!at)
+		return false;
+	at += strlen(word);
+	snprintf(ret, n, "%.*s", (int)strcspn(at, "\""), at);
+	return true;
+}
+
+static bool hand_over(const char *path)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int to = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control = { 0 };
+	char text[256], byte;
+	struct iovec iov = { text, 0 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+
+	memcpy(un.sun_path, path, strlen(path));
+	if (uffd < 0) {
+		int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+		uffd = device < 0 ? -1 : ioctl(device, _IO(UFFDIO, 0x00), O_CLOEXEC | O_NONBLOCK);
+	}
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || connect(to, (struct sockaddr *)&un, sizeof un))
+		return false;
+	snprintf(text, sizeof text, "[{\"base_host_virt_addr\":%llu,\"size\":%zu,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096}]",
+		 (unsigned long long)(is("nonsense") ? 12345 : (uintptr_t)ram), ram_size);
+	iov.iov_len = strlen(text);
+	control.head = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+	memcpy(CMSG_DATA(&control.head), &uffd, sizeof uffd);
+	if (is("nofd"))
+		m.msg_control = NULL, m.msg_controllen = 0;
+	return sendmsg(to, &m, MSG_NOSIGNAL) > 0 && read(to, &byte, 1) == 1;
+}
+
+/* As a real one: what it can't do it says, and ends. */
+static void give_up(int fd, const char *why)
+{
+	refuse(fd, why);
+	exit(1);
+}
+
+static void load(int fd, const char *body)
+{
+	char path[256], uffd[sizeof((struct sockaddr_un *)NULL)->sun_path];
+	bool shared = strstr(body, "\"shared\":true"), hands_over = string_of(body, "uffd_uds_path", uffd, sizeof uffd);
+	uint64_t mib = 0;
+	int file;
+
+	if (is("stock") && (shared || hands_over)) {
+		refuse(fd, shared ? "unknown field `shared`" : "unknown field `uffd_uds_path`");
+		return;
+	}
+	if (!string_of(body, "snapshot_path", path, sizeof path)) {
+		refuse(fd, "missing field `snapshot_path`");
+		return;
+	}
+	if (is("mute"))
+		pause();
+	if (is("half")) {
+		send_all(fd, "HTTP/1.1 20", 11);
+		pause();
+	}
+	if (is("garbage"))
+		send_all(fd, "\x01\x02 220 this is no HTTP\r\n\r\n", 27);
+	if (is("huge")) {
+		char *much = calloc(1, (1 << 20) + 1);
+
+		memset(much, 'x', 1 << 20);
+		answer(fd, 400, much);
+		free(much);
+	}
+	if (is("garbage") || is("huge"))
+		pause();
+	if (is("refuse"))
+		give_up(fd, "Load snapshot error: it doesn't please me");
+	if (is("raw")) {
+		answer(fd, 400, "{ \"error\": \"it is\nrefused\nAll previous unanswered requests will be dropped.\" }");
+		exit(1);
+	}
+	if (is("busy")) {
+		answer(fd, 503, "{ \"error\": \"Too many open connections\" }");
+		pause();
+	}
+	if (is("seccomp"))
+		_exit(148);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	state_size = file < 0 ? 0 : (size_t)read(file, state, sizeof state);
+	if (state_size < 31 || !string_of(body, "backend_path", path, sizeof path))
+		give_up(fd, "no state");
+	memcpy(&mib, state + 11 + state[9], 8);
+	ram_size = mib << 20;
+	file = open(path, (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	ram = file < 0 ? MAP_FAILED : mmap(NULL, ram_size, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_PRIVATE, file, 0);
+	if (ram == MAP_FAILED)
+		give_up(fd, "no memory");
+	if (hands_over && !hand_over(uffd))
+		give_up(fd, "nobody takes the userfaultfd");
+	answer(fd, 204, "");
+	pthread_create(&(pthread_t){ 0 }, NULL, guest, NULL);
+}
+
+static void create(int fd, const char *body)
+{
+	char path[256], memory[256];
+	bool whole = !strstr(body, "\"VmstateOnly\"");
+	int file;
+
+	if (!whole && is("stock")) {
+		refuse(fd, "unknown variant `VmstateOnly`");
+		return;
+	}
+	if (!string_of(body, "snapshot_path", path, sizeof path) || (whole && !string_of(body, "mem_file_path", memory, sizeof memory))) {
+		refuse(fd, "missing field `snapshot_path`");
+		return;
+	}
+	file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (atomic_load(&running) || file < 0 || write(file, state, state_size) != (ssize_t)state_size) {
+		refuse(fd, "the state can't be saved");
+		return;
+	}
+	close(file);
+	if (whole) {
+		file = open(memory, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		if (file < 0 || write(file, ram, ram_size) != (ssize_t)ram_size) {
+			refuse(fd, "the memory can't be saved");
+			return;
+		}
+		close(file);
+	}
+	answer(fd, 204, "");
+}
+
+static void change(int fd, const char *body)
+{
+	bool resume = strstr(body, "Resumed");
+
+	if (resume && is("stuck"))
+		pause();
+	if (resume && is("dies"))
+		_exit(1);
+	if (resume && is("slow"))
+		sleep(1);
+	atomic_store(&running, resume);
+	usleep(3000); /* the guest has seen it */
+	answer(fd, 204, "");
+}
+
+static void handle(int fd, const char *request, const char *body)
+{
+	if (!strncmp(request, "PUT /snapshot/load ", 19))
+		load(fd, body);
+	else if (!strncmp(request, "PUT /snapshot/create ", 21))
+		create(fd, body);
+	else if (!strncmp(request, "PATCH /vm ", 10))
+		change(fd, body);
+	else if (!strncmp(request, "PUT /uffd/wp ", 13) && !is("stock"))
+		refuse(fd, "missing field `socket`");
+	else if (!strncmp(request, "GET /version ", 13))
+		answer(fd, 200, "{\"firecracker_version\":\"1.16.1\"}");
+	else
+		refuse(fd, "Invalid request method and/or path");
+}
+
+static void serve(int fd)
+{
+	char buf[REQUEST_MAX];
+	size_t n = 0;
+
+	for (;;) {
+		char *end, *length;
+		size_t body = 0, whole;
+		ssize_t k;
+
+		buf[n] = '\0';
+		end = strstr(buf, "\r\n\r\n");
+		if (end) {
+			length = strcasestr(buf, "\r\nContent-Length:");
+			body = length && length < end ? strtoul(length + 17, NULL, 10) : 0;
+		}
+		whole = end ? (size_t)(end + 4 - buf) + body : SIZE_MAX;
+		if (n >= whole) {
+			end[3] = '\0';
+			handle(fd, buf, end + 4);
+			memmove(buf, buf + whole, n - whole);
+			n -= whole;
+			continue;
+		}
+		k = read(fd, buf + n, sizeof buf - 1 - n);
+		if (k <= 0)
+			return;
+		n += (size_t)k;
+	}
+}
+
+static void *connection(void *data)
+{
+	int fd = (int)(intptr_t)data;
+
+	serve(fd);
+	close(fd);
+	return NULL;
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (is("deaf"))
+		pause();
+	snprintf(un.sun_path, sizeof un.sun_path, "%s", path);
+	if (bind(fd, (struct sockaddr *)&un, sizeof un) || listen(fd, 8)) {
+		perror("bind");
+		return 1;
+	}
+	for (;;) {
+		pthread_t thread;
+		int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+		if (peer >= 0 && !pthread_create(&thread, NULL, connection, (void *)(intptr_t)peer))
+			pthread_detach(thread);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *dash = strrchr(argv[0], '-'), *socket = NULL;
+
+	name = dash && !strchr(dash, '/') ? dash + 1 : "patched";
+	if (argc >= 3 && !strcmp(argv[1], "--state")) {
+		make_state(strtoul(argv[2], NULL, 10), argc > 3 ? argv[3] : "10.0.0");
+		return fwrite(state, 1, state_size, stdout) != state_size;
+	}
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--version"))
+			return puts("Firecracker v1.16.1\n") < 0;
+		if (!strcmp(argv[i], "--snapshot-version"))
+			return puts(is("old") ? "v8.0.0" : "v10.0.0") < 0;
+		if (!strcmp(argv[i], "--api-sock") && i + 1 < argc)
+			socket = argv[++i];
+		else if (!strcmp(argv[i], "--log-path") && i + 1 < argc)
+			close(open(argv[++i], O_WRONLY | O_APPEND | O_CLOEXEC));
+	}
+	if (!socket)
+		return 2;
+	if (is("early")) {
+		fprintf(stderr, "Error: it ends early\n");
+		return 1;
+	}
+	return listen_at(socket);
+}
