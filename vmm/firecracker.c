@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "vmm/base/log.h"
 #include "vmm/firecracker_api.h"
+#include "vmm/firecracker_boot.h"
+#include "vmm/firecracker_files.h"
 #include "vmm/firecracker_launch.h"
 #include "vmm/firecracker_probe.h"
 #include "vmm/firecracker_uffd.h"
@@ -32,7 +32,7 @@ struct firecracker {
 	unsigned int abilities;
 	struct job job;
 	struct firecracker_launched launched; /* the job's result, with `why` */
-	bool killed;                          /* asked for while the job ran */
+	atomic_bool killed;                   /* asked for while the job ran */
 
 	enum request request;
 	struct failure why; /* of the request under way, or of the end that is due */
@@ -41,9 +41,10 @@ struct firecracker {
 	struct opens opens;
 	struct typist typist;
 
-	int memory;     /* what /forkfs/memory is; -1 */
-	bool shared;    /* it is its own, mapped shared */
-	int state;      /* what /forkfs/vmstate is; -1 */
+	struct firecracker_files files;
+	int memory;           /* of those, its own; -1 */
+	bool shared;          /* it is its own, mapped shared */
+	int booted;           /* the state of a guest that was booted by another one; -1 */
 	bool loading, loaded; /* the load was asked for; answered */
 	int go;         /* where the one that handed over a userfaultfd waits for a byte, -1 */
 	sd_event_source *handover, *mapped;
@@ -60,7 +61,8 @@ static void answered(struct firecracker *f, const struct failure *why)
 
 	f->request = NOTHING;
 	if (was == LOAD || was == SAVE)
-		f->state = -1;
+		f->files.vmstate = -1;
+	f->files.saving = false;
 	if (was != NOTHING)
 		f->vm.watcher->answered(&f->vm, why, f->vm.data);
 }
@@ -174,55 +176,23 @@ static void on_typable(void *data)
 	f->vm.watcher->typable(&f->vm, f->vm.data);
 }
 
-/* --- what it opens ---------------------------------------------------------------------------------------------------------------- */
-
-/* An open file of its own, so that neither offset nor flags are anyone else's. */
-static int reopen(int fd, int flags, int *ret)
-{
-	char path[32];
-
-	if (fd < 0)
-		return -ENOENT;
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	*ret = open(path, (flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_NONBLOCK)) | O_CLOEXEC | O_NOCTTY);
-	return *ret < 0 ? -errno : 0;
-}
-
-static int make_scratch(int *ret)
-{
-	*ret = memfd_create("forkfs:scratch", MFD_CLOEXEC);
-	return *ret < 0 ? -errno : 0;
-}
-
-/* The devices of somebody who runs as nobody: those that it needs. */
-static int open_device(const struct firecracker *f, const char *path, int *ret)
-{
-	if (!f->spec.drop || (strcmp(path, "/dev/kvm") && strcmp(path, "/dev/userfaultfd")))
-		return OPENS_PASS;
-	*ret = open(path, O_RDWR | O_CLOEXEC);
-	return *ret < 0 ? -errno : 0;
-}
-
-static int on_open(const char *path, int flags, int *ret, void *data)
-{
-	const struct firecracker *f = data;
-
-	if (strncmp(path, FIRECRACKER_NAMES, strlen(FIRECRACKER_NAMES)))
-		return open_device(f, path, ret);
-	if (!strcmp(path, FIRECRACKER_MEMORY))
-		return reopen(f->memory, flags & ~O_TRUNC, ret);
-	if (!strcmp(path, FIRECRACKER_VMSTATE))
-		return reopen(f->state, f->request == SAVE ? flags : O_RDONLY, ret);
-	if (!strcmp(path, FIRECRACKER_LOG))
-		return reopen(f->launched.log, O_WRONLY | O_APPEND, ret);
-	if (!strcmp(path, FIRECRACKER_SCRATCH) && f->request == SAVE)
-		return make_scratch(ret);
-	return -ENOENT;
-}
-
 /* --- start ------------------------------------------------------------------------------------------------------------------------ */
 
 static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data);
+static void send_load(struct firecracker *f);
+
+/* One that waits is ready; what was booted by another one is loaded. */
+static void listens(struct firecracker *f)
+{
+	if (f->booted < 0) {
+		answered(f, NULL);
+		return;
+	}
+	f->shared = true;
+	f->files.vmstate = f->booted;
+	f->files.memory = f->launched.ram;
+	send_load(f);
+}
 
 /* Whether it listens: a connection that is given up at once is no harm. */
 static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
@@ -234,7 +204,7 @@ static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
 	(void)usec;
 	if (fd >= 0) {
 		close_fd(&fd);
-		answered(f, NULL);
+		listens(f);
 	} else if (after(f, RETRY_USEC, on_listening_look) < 0) {
 		process_kill(&f->vm.process);
 	}
@@ -270,7 +240,10 @@ static int watch(struct firecracker *f)
 static int connect_all(struct firecracker *f)
 {
 	char path[64];
-	int r = opens_init(&f->opens, f->spec.event, steal_fd(&f->launched.opens));
+	int r;
+
+	f->files.log = f->launched.log;
+	r = opens_init(&f->opens, f->spec.event, steal_fd(&f->launched.opens));
 
 	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
 	if (r == 0)
@@ -287,8 +260,10 @@ static int connect_all(struct firecracker *f)
 static void run_launch(struct job *job)
 {
 	struct firecracker *f = container_of(job, struct firecracker, job);
+	int r = f->spec.kernel < 0 ? 0 : firecracker_boot(&f->booted, &f->spec, &f->killed, &f->why);
 
-	firecracker_launch(&f->launched, &f->spec, &f->why);
+	if (r == 0)
+		firecracker_launch(&f->launched, &f->spec, &f->why);
 }
 
 static void launch_done(struct job *job)
@@ -305,9 +280,9 @@ static void launch_done(struct job *job)
 	r = connect_all(f);
 	if (r < 0) {
 		fail_errno(&f->why, -r, "connect to Firecracker");
-		f->killed = true;
+		atomic_store(&f->killed, true);
 	}
-	if (f->killed)
+	if (atomic_load(&f->killed))
 		process_kill(&f->vm.process);
 }
 
@@ -331,6 +306,7 @@ static void destroy(struct vm *vm)
 	}
 	firecracker_launched_finish(&f->launched);
 	close_fd(&f->memory);
+	close_fd(&f->booted);
 	close_fd(&f->go);
 	free(f->id);
 	free(f);
@@ -348,8 +324,10 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;
 	f->launched = FIRECRACKER_LAUNCHED_NONE;
-	f->opens = (struct opens){ .fd = -1, .answer = on_open, .data = f };
-	f->typist.fd = f->memory = f->state = f->go = -1;
+	f->opens = (struct opens){ .fd = -1, .answer = firecracker_files_answer, .data = &f->files };
+	f->files = FIRECRACKER_FILES_NONE;
+	f->files.unprivileged = spec->drop;
+	f->typist.fd = f->memory = f->booted = f->go = -1;
 	f->request = START;
 	f->id = strdup(spec->id);
 	r = f->id ? sd_event_add_defer(spec->event, &f->deferred, on_deferred, f) : -ENOMEM;
@@ -375,7 +353,7 @@ static void on_load(const struct failure *why, void *data)
 		return;
 	}
 	f->loaded = true;
-	if (f->request == MAP || f->request == LOAD) /* else it was asked by map(), and load() finds it done */
+	if (f->request == START || f->request == MAP || f->request == LOAD) /* else it was asked by map(), and load() finds it done */
 		answered(f, NULL);
 }
 
@@ -391,6 +369,13 @@ static void send_load(struct firecracker *f)
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }
 
+static void go_on(struct firecracker *f)
+{
+	(void)!send(f->go, "g", 1, MSG_NOSIGNAL);
+	f->mapped = sd_event_source_disable_unref(f->mapped);
+	close_fd(&f->go);
+}
+
 /* The userfaultfd of a memory that it has mapped, and touches when it is told to go on. */
 static int on_mapped(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
@@ -400,13 +385,15 @@ static int on_mapped(sd_event_source *source, int fd, uint32_t revents, void *da
 	(void)revents;
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	if (firecracker_uffd_take(&f->vm.memory, fd, &why) < 0) {
-		if (f->request == MAP)
+		if (f->request == MAP || f->request == START)
 			answered(f, &why);
 		process_kill(&f->vm.process);
 		return 0;
 	}
 	if (f->request == MAP)
 		answered(f, NULL);
+	else
+		go_on(f); /* a guest that was booted has all its pages */
 	return 0;
 }
 
@@ -431,8 +418,8 @@ static void map(struct vm *vm, const struct region *ram, int vmstate)
 
 	begin(f, MAP);
 	f->shared = !ram;
-	f->state = vmstate;
-	f->memory = fcntl(ram ? ram->fd : f->launched.ram, F_DUPFD_CLOEXEC, 3);
+	f->files.vmstate = vmstate;
+	f->files.memory = f->memory = fcntl(ram ? ram->fd : f->launched.ram, F_DUPFD_CLOEXEC, 3);
 	if (f->memory < 0)
 		fail_errno(&f->why, errno, "a descriptor for Firecracker's memory");
 	if (f->memory >= 0 && f->launched.handover >= 0)
@@ -446,12 +433,9 @@ static void load(struct vm *vm, int vmstate)
 	struct firecracker *f = of(vm);
 
 	begin(f, LOAD);
-	f->state = vmstate;
-	if (f->go >= 0) {
-		(void)!send(f->go, "g", 1, MSG_NOSIGNAL);
-		f->mapped = sd_event_source_disable_unref(f->mapped);
-		close_fd(&f->go);
-	}
+	f->files.vmstate = vmstate;
+	if (f->go >= 0)
+		go_on(f);
 	if (f->loaded)
 		answer_later(f);
 	else if (!f->loading)
@@ -478,7 +462,8 @@ static void save(struct vm *vm, int fd)
 	struct firecracker *f = of(vm);
 
 	begin(f, SAVE);
-	f->state = fd;
+	f->files.vmstate = fd;
+	f->files.saving = true;
 	if (f->abilities & FIRECRACKER_VMSTATE_ONLY)
 		ask(f, "PUT", "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\",\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\"}", on_answer);
 	else
@@ -493,7 +478,7 @@ static ssize_t type(struct vm *vm, const void *data, size_t n)
 
 static void kill_(struct vm *vm)
 {
-	of(vm)->killed = true;
+	atomic_store(&of(vm)->killed, true);
 	process_kill(&vm->process);
 }
 

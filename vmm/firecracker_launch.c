@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "vmm/firecracker_files.h"
 #include "vmm/sockets.h"
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */

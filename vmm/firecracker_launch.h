@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Starting a Firecracker: what it inherits, where it listens, what its opens are answered with. */
+ * Starting a Firecracker: what it inherits, where it listens. */
 #ifndef FORKFS_FIRECRACKER_LAUNCH_H
 #define FORKFS_FIRECRACKER_LAUNCH_H
 
@@ -15,13 +15,6 @@
 
 #define FIRECRACKER_API "api.sock"
 #define FIRECRACKER_HANDOVER "uffd.sock"
-
-/* Names that are no files: who opens one is given a descriptor. */
-#define FIRECRACKER_NAMES "/forkfs/"
-#define FIRECRACKER_MEMORY FIRECRACKER_NAMES "memory"   /* what is loaded */
-#define FIRECRACKER_VMSTATE FIRECRACKER_NAMES "vmstate" /* what is loaded or saved */
-#define FIRECRACKER_SCRATCH FIRECRACKER_NAMES "scratch" /* a copy of memory that nobody wants */
-#define FIRECRACKER_LOG FIRECRACKER_NAMES "log"
 
 struct firecracker_launched {
 	struct process process;

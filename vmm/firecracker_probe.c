@@ -155,6 +155,7 @@ void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct dri
 	ret->usable = look(path, kvm, ret) == 0;
 	ret->why.code = ret->usable ? 0 : ENODEV;
 	ret->places = ret->program.abilities & FIRECRACKER_UFFD;
+	ret->boots = ret->program.abilities & FIRECRACKER_SHARED;
 	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
 }
 
@@ -195,9 +196,15 @@ int firecracker_check_state(const struct recipe *recipe, int vmstate, const stru
 		    state.version.minor, p->path, facts->version, p->state_major, p->state_major, p->state_minor);
 }
 
+/* It is the snapshot of a guest that has just begun, in memory that is to be shared. */
 int firecracker_describe(struct recipe *recipe, const struct driver_facts *facts, struct failure *why)
 {
-	(void)recipe;
-	return fail(why, EOPNOTSUPP, "%s (Firecracker %s) boots its guests into memory that nobody else can have: boot with QEMU (config/vmm), or restore a snapshot",
-		    facts->program.path, facts->version);
+	(void)facts;
+	if (strcmp(recipe->accel, "kvm"))
+		return fail(why, EOPNOTSUPP, "Firecracker has no accel but kvm, config/accel says %s", recipe->accel);
+	snprintf(recipe->machine, sizeof recipe->machine, "firecracker");
+	snprintf(recipe->cpu, sizeof recipe->cpu, "any");
+	recipe->device_count = 1;
+	recipe->devices[0] = (struct recipe_device){ "serial", "console" };
+	return 0;
 }

@@ -28,7 +28,7 @@ write:
 	dec %ecx
 	jnz write
 speak:
-	testq $1023, (%rbx)
+	testq $15, (%rbx)
 	jnz rest
 	mov $0x3f8, %dx
 	mov $'C', %al

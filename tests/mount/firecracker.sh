@@ -149,6 +149,63 @@ fans_out() {
 test_fan_out() { fans_out standin; }
 test_real_fan_out() { fans_out real; }
 
+# Booted by one, run by another: the guest goes on in memory that is shared.
+boots() {
+	with "$1" -o "$POOL_OFF,snapshot=live" || return
+	local vm=$T/vm
+	if [ "$1" = real ]; then
+		mkdir -p "$vm"
+		printf '{"boot-source":{"kernel_image_path":"%s"},"drives":[],"machine-config":{"vcpu_count":1,"mem_size_mib":128}}' "$T/stub" >"$vm/base.json"
+	else
+		MEMORY=64 description
+	fi
+	mkdir "$F/a" "$F/b"
+	command_is ok "$F/a/config/vmm" firecracker
+	command_is ok "$F/a/boot" "$vm/base.json"
+	state_is a running
+	counts_on a
+	wait_for 10 grep -q C "$F/a/console"
+	like "maps" 'rw-s .*memfd:forkfs:a' "$(cat "$F/a/maps")"
+	is "one process" 1 "$(vmms | wc -l)"
+	[ "$(status_of a MemFilled | tr -cd 0-9)" -lt 30000 ] || bad "zeros are filled in: $(status_of a MemFilled)"
+	ok mkdir "$F/a/snapshots/s"
+	wait_for 20 shot_in a s complete
+	command_is ok "$F/b/restore" "$F/a/snapshots/s"
+	counts_on b
+}
+test_boot() { boots standin; }
+test_real_boot() { boots real; }
+
+# boot_fault NAME ERRNO PATTERN
+boot_fault() {
+	local program
+	program=$(standin "$1")
+	mkdir "$F/$1"
+	command_is ok "$F/config/firecracker" "$program"
+	command_is ok "$F/$1/config/vmm" firecracker
+	command_is "$2" "$F/$1/boot" "$T/vm/base.json"
+	like "$1" "$3" "$(error_of "$1")"
+	wait_for 10 eval '[ -z "$(vmms)" ]'
+}
+
+test_boot_faults() {
+	VMM=auto start -o "$POOL_OFF,timeout=1500"
+	MEMORY=64 description
+	boot_fault stock EOPNOTSUPP 'lacks mem_backend.shared'
+	boot_fault dies EIO 'the Firecracker that boots ended with status 1'
+	boot_fault mute ETIMEDOUT 'did not answer within 1500 ms'
+	printf no_kernel >"$T/vm/kernel"
+	boot_fault patched EIO 'Firecracker refused: The kernel file cannot be opened'
+	state_is patched failed
+	printf kernel >"$T/vm/kernel"
+	command_is ok "$F/patched/boot" "$T/vm/base.json"
+	counts_on patched
+	mkdir "$F/tcg"
+	command_is ok "$F/tcg/config/vmm" firecracker
+	command_is ok "$F/tcg/config/accel" tcg
+	command_is EOPNOTSUPP "$F/tcg/boot" "$T/vm/base.json"
+}
+
 # One without the patches.
 test_stock() {
 	local how

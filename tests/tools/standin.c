@@ -284,9 +284,49 @@ static void change(int fd, const char *body)
 	answer(fd, 204, "");
 }
 
+static void set_machine(int fd, const char *body)
+{
+	const char *at = strstr(body, "\"mem_size_mib\":");
+
+	make_state(at ? strtoul(at + 15, NULL, 10) : 128, "10.0.0");
+	ram_size = at ? strtoul(at + 15, NULL, 10) << 20 : 128u << 20;
+	answer(fd, 204, "");
+}
+
+static void set_kernel(int fd, const char *body)
+{
+	char path[256], word[8] = "";
+	int file = string_of(body, "kernel_image_path", path, sizeof path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (file < 0 || read(file, word, 6) != 6 || strcmp(word, "kernel"))
+		refuse(fd, "The kernel file cannot be opened");
+	else if (string_of(body, "initrd_path", path, sizeof path) && open(path, O_RDONLY | O_CLOEXEC) < 0)
+		refuse(fd, "The initrd file cannot be opened");
+	else
+		answer(fd, 204, "");
+}
+
+/* In memory that is nobody else's. */
+static void start_guest(int fd)
+{
+	if (is("dies"))
+		_exit(1);
+	ram = mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	atomic_store(&running, true);
+	pthread_create(&(pthread_t){ 0 }, NULL, guest, NULL);
+	usleep(10000);
+	answer(fd, 204, "");
+}
+
 static void handle(int fd, const char *request, const char *body)
 {
-	if (!strncmp(request, "PUT /snapshot/load ", 19))
+	if (!strncmp(request, "PUT /machine-config ", 20))
+		set_machine(fd, body);
+	else if (!strncmp(request, "PUT /boot-source ", 17))
+		set_kernel(fd, body);
+	else if (!strncmp(request, "PUT /actions ", 13))
+		start_guest(fd);
+	else if (!strncmp(request, "PUT /snapshot/load ", 19))
 		load(fd, body);
 	else if (!strncmp(request, "PUT /snapshot/create ", 21))
 		create(fd, body);

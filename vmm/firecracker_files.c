@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/firecracker_files.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vmm/base/cleanup.h"
+#include "vmm/opens.h"
+
+/* An open file of its own, so that neither offset nor flags are anyone else's. */
+static int reopen(int fd, int flags, int *ret)
+{
+	char path[32];
+
+	if (fd < 0)
+		return -ENOENT;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	*ret = open(path, flags | O_CLOEXEC | O_NOCTTY);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int open_scratch(int fd, int *ret)
+{
+	if (fd >= 0)
+		return reopen(fd, O_RDWR, ret);
+	*ret = memfd_create("forkfs:scratch", MFD_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int open_device(const struct firecracker_files *f, const char *path, int *ret)
+{
+	if (!f->unprivileged || (strcmp(path, "/dev/kvm") && strcmp(path, "/dev/userfaultfd")))
+		return OPENS_PASS;
+	*ret = open(path, O_RDWR | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+int firecracker_files_answer(const char *path, int flags, int *ret, void *data)
+{
+	const struct firecracker_files *f = data;
+
+	if (strncmp(path, FIRECRACKER_NAMES, strlen(FIRECRACKER_NAMES)))
+		return open_device(f, path, ret);
+	if (!strcmp(path, FIRECRACKER_MEMORY))
+		return reopen(f->memory, flags & O_ACCMODE, ret);
+	if (!strcmp(path, FIRECRACKER_VMSTATE))
+		return reopen(f->vmstate, f->saving ? flags & (O_ACCMODE | O_TRUNC) : O_RDONLY, ret);
+	if (!strcmp(path, FIRECRACKER_SCRATCH) && f->saving)
+		return open_scratch(f->scratch, ret);
+	if (!strcmp(path, FIRECRACKER_KERNEL))
+		return reopen(f->kernel, O_RDONLY, ret);
+	if (!strcmp(path, FIRECRACKER_INITRD))
+		return reopen(f->initrd, O_RDONLY, ret);
+	if (!strcmp(path, FIRECRACKER_LOG))
+		return reopen(f->log, O_WRONLY | O_APPEND, ret);
+	return -ENOENT;
+}
