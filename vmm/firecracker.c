@@ -447,6 +447,7 @@ static void load(struct vm *vm, int vmstate)
 static void resume(struct vm *vm)
 {
 	begin(of(vm), RESUME);
+	leash_release(&of(vm)->launched.leash);
 	ask(of(vm), "PATCH", "/vm", "{\"state\":\"Resumed\"}", on_answer);
 }
 

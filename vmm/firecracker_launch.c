@@ -7,6 +7,7 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "vmm/firecracker_files.h"
 #include "vmm/sockets.h"
@@ -88,6 +89,8 @@ static int open_all(struct firecracker_launched *l, int streams[2], const struct
 		r = listen_for_uffd(l, spec, why);
 	if (r == 0)
 		r = watch_sockets(l, why);
+	if (r == 0 && (r = leash_make(&l->leash)) < 0)
+		fail_errno(why, -r, "a socket for Firecracker");
 	if (r == 0)
 		r = keep(&l->ram, spec->ram->fd, why);
 	if (r == 0)
@@ -105,17 +108,30 @@ static void make_id(char ret[ID_MAX + 1], const char *id)
 	ret[n] = '\0';
 }
 
+static int hold(struct firecracker_launched *l, struct failure *why)
+{
+	int r = leash_hold(&l->leash, l->process.pid);
+
+	if (r == 0)
+		return 0;
+	process_kill(&l->process);
+	waitid(P_PID, (id_t)l->process.pid, &(siginfo_t){ 0 }, WEXITED);
+	process_finish(&l->process);
+	return fail_errno(why, -r, "have Firecracker end with the daemon");
+}
+
 static int spawn(struct firecracker_launched *l, const int streams[2], const struct vm_spec *spec, struct failure *why)
 {
 	char api[64], id[ID_MAX + 1];
 	const char *argv[] = { spec->program->path, "--api-sock", api, "--id", id, "--log-path", FIRECRACKER_LOG, "--level", "Warn", NULL };
 	char *envp[] = { NULL };
+	const int fds[] = { l->sockets, l->leash.theirs };
 	struct process_spec p = {
 		.path = spec->program->path,
 		.argv = (char *const *)(uintptr_t)argv,
 		.envp = envp,
-		.fds = &l->sockets,
-		.fd_count = 1,
+		.fds = fds,
+		.fd_count = ARRAY_LEN(fds),
 		.output = spec->log,
 		.streams = streams,
 		.drop = spec->drop,
@@ -130,6 +146,8 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 	firecracker_socket_path(l->sockets, FIRECRACKER_API, api, sizeof api);
 	make_id(id, spec->id);
 	r = process_spawn(&l->process, &p, why);
+	if (r == 0)
+		return hold(l, why);
 	if (r != -ENOENT && r != -EACCES && r != -ENOEXEC)
 		return r;
 	if (why)
@@ -161,6 +179,7 @@ void firecracker_launched_finish(struct firecracker_launched *l)
 	close_fd(&l->opens);
 	close_fd(&l->console);
 	close_fd(&l->handover);
+	leash_release(&l->leash);
 	close_fd(&l->ram);
 	close_fd(&l->log);
 }

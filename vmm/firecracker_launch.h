@@ -6,6 +6,7 @@
 
 #include "vmm/driver.h"
 #include "vmm/last_words.h"
+#include "vmm/leash.h"
 
 /* driver_program's abilities, each of a patch (docs/firecracker.md). */
 #define FIRECRACKER_SHARED 1u       /* mem_backend.shared */
@@ -24,12 +25,13 @@ struct firecracker_launched {
 	int opens;    /* for opens.h */
 	int console;  /* the other end of its stdin */
 	int handover; /* listens for its userfaultfd, -1: it has none to give */
+	struct leash leash; /* it ends with the daemon until that is released */
 	int ram, log; /* duplicates of the spec's, so that opens can be answered later */
 };
 
 #define FIRECRACKER_LAUNCHED_NONE                                                                                                        \
 	((struct firecracker_launched){ .process.pidfd = -1, .words.fd = -1, .sockets = -1, .created = -1, .opens = -1, .console = -1,   \
-					.handover = -1, .ram = -1, .log = -1 })
+					.handover = -1, .leash = { -1, -1 }, .ram = -1, .log = -1 })
 
 /* Blocks: a worker's task. Returns 0; -ENODEV the program can't be run; another negative errno. Whatever is in *ret then is the caller's to give back. */
 int firecracker_launch(struct firecracker_launched *ret, const struct vm_spec *spec, struct failure *why);

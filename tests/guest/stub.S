@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A guest without an operating system, for Firecracker's boot protocol (64 bit, the first GiB mapped one to one): it counts in RAM at 2 MiB, and while there is a 1 at
- * 2 MiB + 8 it goes through the 32 MiB from 64 MiB on, writing the count into 64 pages a round, at the page's beginning and end. It says "C" on the serial port now and then.
+ * A guest without an operating system, for Firecracker's boot protocol (64 bit, the first GiB mapped one to one): it counts in RAM at 2 MiB + 16, and while there is a 1
+ * at 2 MiB + 8 it goes through the 32 MiB from 64 MiB on, writing the count into 64 pages a round, at the page's beginning and end. It says "C" on the serial port now and then.
  * Hosts run it natively that interpret a real guest's kernel. To be linked statically at 16 MiB. */
-	.set counter, 0x200000
+	.set counter, 0x200010
 	.set pages, 0x4000000
 
 	.globl _start
@@ -13,7 +13,7 @@ _start:
 	xor %r8, %r8
 round:
 	incq (%rbx)
-	cmpq $1, 8(%rbx)
+	cmpq $1, -8(%rbx)
 	jne speak
 	mov $64, %ecx
 write:

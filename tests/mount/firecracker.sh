@@ -6,7 +6,7 @@
 
 export FORKFS_KVM_MIPS=1000
 POOL_OFF=pool=0,pool_loaded=0
-COUNTER=$((2 << 20))
+COUNTER=$(((2 << 20) + 16))
 
 # standin NAME: the path of one that has that fault.
 standin() {
@@ -81,7 +81,7 @@ restores() {
 	is "paused" "$before" "$(sleep 0.1; count a)"
 	echo running >"$F/a/state"
 	counts_on a
-	like "dirty" "^$COUNTER 4096$" "$(cat "$F/a/dirty")"
+	like "dirty" "^2097152 4096$" "$(cat "$F/a/dirty")"
 	ok rmdir "$F/a"
 	wait_for 10 eval '[ -z "$(vmms)" ]'
 }
@@ -204,6 +204,21 @@ test_boot_faults() {
 	command_is ok "$F/tcg/config/vmm" firecracker
 	command_is ok "$F/tcg/config/accel" tcg
 	command_is EOPNOTSUPP "$F/tcg/boot" "$T/vm/base.json"
+}
+
+# What never ran ends with the daemon; who runs goes on, until the next one.
+test_kill_9() {
+	VMM=auto start -o "firecracker=$(standin patched),pool=3,pool_loaded=1"
+	standin_snapshot "$T/snap"
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$T/snap"
+	wait_for 20 eval '[ "$(metric pool_waiting)" -ge 3 ] && [ "$(metric pool_loaded)" = 1 ]'
+	kill_daemon
+	wait_for 10 eval '[ "$(alive)" = 1 ]'
+	wait_for 10 eval 'find "$S" -name console.txt -exec grep -lq C {} +'
+	expect_log 'of a daemon that died'
+	VMM=auto start -o "$POOL_OFF"
+	wait_for 10 eval '[ "$(alive)" = 0 ]'
 }
 
 # One without the patches.

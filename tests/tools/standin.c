@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A program that speaks Firecracker's API and command line, with a "guest" that counts at 2 MiB of its RAM: for tests where there is no Firecracker, and for faults that
+ * A program that speaks Firecracker's API and command line, with a "guest" that counts at 2 MiB + 16 of its RAM: for tests where there is no Firecracker, and for faults that
  * a real one can't be made to have. It is started under a name that says what is wrong with it (a symbolic link will do):
  *
  *   standin-patched      nothing: it has all of forkfs' patches   -stock     it has none        -old       it reads format 8.0 only
@@ -25,7 +25,7 @@
 
 #include "tool.h"
 
-#define COUNTER (2u << 20)
+#define COUNTER ((2u << 20) + 16)
 #define REQUEST_MAX 65536
 #define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 

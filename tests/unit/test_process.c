@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "vmm/leash.h"
 #include "vmm/opens.h"
 #include "vmm/process.h"
 
@@ -209,4 +210,38 @@ Test(process, asks_about_nothing_of_a_program_that_is_not_there)
 
 	cr_assert_eq(process_spawn(&p, &spec, &why), -ENOENT);
 	cr_assert_eq(listener, -1);
+}
+
+/* What a daemon's end does: the kernel closes what it had. Returns how a process on it ended. */
+static siginfo_t end_daemon(bool released)
+{
+	struct failure why = { 0 };
+	struct leash l = { -1, -1 };
+	siginfo_t how = { 0 };
+	struct process p;
+	int out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct process_spec spec = { SHELL("sleep 0.3; exit 3"), .envp = no_environment, .output = out, .fds = &l.theirs, .fd_count = 1 };
+
+	cr_assert_eq(leash_make(&l), 0);
+	cr_assert_eq(process_spawn(&p, &spec, &why), 0, "%s", why.text);
+	cr_assert_eq(leash_hold(&l, p.pid), 0);
+	if (released)
+		leash_release(&l);
+	close_fd(&l.ours);
+	cr_assert_eq(waitid(P_PID, (id_t)p.pid, &how, WEXITED), 0);
+	process_finish(&p);
+	close_fd(&l.theirs);
+	close(out);
+	return how;
+}
+
+Test(leash, ends_with_the_daemon_until_it_is_released)
+{
+	siginfo_t how = end_daemon(false);
+
+	cr_assert_eq(how.si_code, CLD_KILLED);
+	cr_assert_eq(how.si_status, SIGKILL);
+	how = end_daemon(true);
+	cr_assert_eq(how.si_code, CLD_EXITED);
+	cr_assert_eq(how.si_status, 3);
 }
