@@ -194,6 +194,15 @@ static void listens(struct firecracker *f)
 	send_load(f);
 }
 
+/* The connection stands from now on, and what answers there has run once: whoever waits for the next answer waits for less. */
+static void on_version(const struct failure *why, void *data)
+{
+	if (why)
+		on_answer(why, data);
+	else
+		listens(data);
+}
+
 /* Whether it listens: a connection that is given up at once is no harm. */
 static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
 {
@@ -204,7 +213,7 @@ static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
 	(void)usec;
 	if (fd >= 0) {
 		close_fd(&fd);
-		listens(f);
+		ask(f, "GET", "/version", "", on_version);
 	} else if (after(f, RETRY_USEC, on_listening_look) < 0) {
 		process_kill(&f->vm.process);
 	}

@@ -14,6 +14,7 @@
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
 #define ID_MAX 64
+#define SLICE_NSEC 100000 /* who answers us waits for no guest: a resume is acknowledged by a thread that has just woken the virtual CPU */
 #define SOCKETS "sockets"
 
 char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n)
@@ -138,6 +139,7 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.uid = spec->uid,
 		.gid = spec->gid,
 		.netns = spec->netns,
+		.slice = SLICE_NSEC,
 		.open_files = OPEN_FILES,
 		.ret_opens = &l->opens,
 	};

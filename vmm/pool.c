@@ -13,6 +13,7 @@
 #define STARTS_AT_ONCE 2
 #define DEMANDS_MAX 8
 #define LOOK_USEC 2000000
+#define REFILL_USEC 10000 /* whoever was answered goes first: starting VMMs takes a processor or two */
 #define STARTED_BYTES (20ull << 20) /* what a VMM will take that was only just started */
 #define SCARCE 10 /* a tenth of the memory is left */
 #define PLENTY 8
@@ -53,6 +54,7 @@ void pool_destroy(struct pool *p)
 		return;
 	sd_event_source_disable_unref(p->timer);
 	sd_event_source_disable_unref(p->look);
+	sd_event_source_disable_unref(p->refill);
 	close_fd(&p->dir);
 	unlinkat(p->all->state_fd, "pool", AT_REMOVEDIR);
 	free(p);
@@ -353,6 +355,23 @@ static int add_demand(struct pool *p, struct origin *o)
 	return 0;
 }
 
+static int on_refill(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct pool *p = data;
+
+	(void)source;
+	(void)usec;
+	p->refill = sd_event_source_disable_unref(p->refill);
+	pool_refill(p);
+	return 0;
+}
+
+static void refill_soon(struct pool *p)
+{
+	if (!p->refill && sd_event_add_time_relative(p->all->event, &p->refill, CLOCK_MONOTONIC, REFILL_USEC, 1000, on_refill, p) < 0)
+		pool_refill(p);
+}
+
 void pool_want(struct pool *p, struct origin *o)
 {
 	uint64_t loaded = config_number(&p->all->config, CONFIG_POOL_LOADED);
@@ -372,7 +391,7 @@ void pool_want(struct pool *p, struct origin *o)
 	if (p->demand_count > DEMANDS_MAX)
 		end_demand(p, list_last(&p->demands, struct demand, link));
 	expire(p);
-	pool_refill(p);
+	refill_soon(p);
 	watch_memory(p);
 }
 

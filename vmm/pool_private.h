@@ -17,6 +17,7 @@ struct pool {
 	struct list demands;       /* the latest first */
 	unsigned int demand_count;
 	sd_event_source *timer;    /* the end of the earliest demand */
+	sd_event_source *refill;   /* a while after a restore */
 	sd_event_source *look;     /* while something is kept: whether memory is scarce */
 	/* the shape of the latest */
 	const struct driver *driver;

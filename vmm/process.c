@@ -29,6 +29,15 @@
 #define STACK_SIZE (256u << 10)
 #define SIGNAL_SET_SIZE 8 /* bytes of the kernel's sigset_t */
 
+/* The kernel's struct sched_attr (linux/sched/types.h). */
+struct sched_attributes {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
 /* What parent and child share while the child runs in the parent's memory, up to exec(2). Everything that the child needs is made before the
  * clone: it only makes system calls. */
 struct launch {
@@ -40,6 +49,7 @@ struct launch {
 	int *listener; /* in there */
 	struct iovec iov;
 	struct msghdr message;
+	struct sched_attributes schedule;
 	struct rlimit64 open_files, core;
 	struct __user_cap_header_struct cap_header;
 	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
@@ -120,6 +130,13 @@ static bool limit(struct launch *l)
 	       did(l, "set no_new_privs", syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
 }
 
+/* An older kernel has no such thing. */
+static void set_slice(struct launch *l)
+{
+	if (l->spec->slice)
+		syscall(SYS_sched_setattr, 0, &l->schedule, 0);
+}
+
 /* libc's wrappers would change every thread of the daemon. */
 static bool drop(struct launch *l)
 {
@@ -155,6 +172,7 @@ static int child(void *data)
 	struct launch *l = data;
 
 	syscall(SYS_umask, 077);
+	set_slice(l);
 	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
 	    keep_descriptors(l) && limit(l) && drop(l) && ask_for_opens(l))
 		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
@@ -252,6 +270,7 @@ static void prepare(struct launch *l, const struct process_spec *spec, const cha
 	*l = (struct launch){
 		.spec = spec,
 		.program = program,
+		.schedule = { .size = sizeof l->schedule, .runtime = spec->slice },
 		.open_files = { spec->open_files, spec->open_files },
 		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
 		.opens_to = -1,
