@@ -171,8 +171,8 @@ void render_status(const struct node *n, uid_t reader, struct text *t)
 		text_printf(t, "RestoreTime:\t%14.3f ms\n", f->restore_ms);
 	if (f->started.tv_sec)
 		print_time(t, "Started", &f->started);
-	if (vm)
-		text_puts(t, "Generation:\tnone\n");
+	if (vm && f->vm->generation[0])
+		text_printf(t, "Generation:\t%s\n", f->vm->generation);
 	if (f->exit[0])
 		text_printf(t, "Exit:\t%s\n", f->exit);
 }

@@ -82,6 +82,7 @@ struct vm {
 	struct process process;
 	const struct vm_watcher *watcher;
 	void *data;
+	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
 	struct vm_memory memory; /* known when the start is answered, or map() */
 };
 

@@ -328,7 +328,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 
 	if (!f)
 		return fail_errno(why, ENOMEM, "start Firecracker");
-	f->vm = (struct vm){ &driver_firecracker, { .pidfd = -1 }, watcher, data, VM_MEMORY_UNKNOWN };
+	f->vm = (struct vm){ &driver_firecracker, { .pidfd = -1 }, watcher, data, .memory = VM_MEMORY_UNKNOWN }; /* its generation is new at each load, and its own secret */
 	f->vm.memory.error = -EOPNOTSUPP;
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;

@@ -270,6 +270,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	n->vm = (struct vm){ &driver_null, { .pidfd = -1 }, watcher, data };
 	n->spec = *spec;
 	n->vm.memory = VM_MEMORY_UNKNOWN;
+	snprintf(n->vm.generation, sizeof n->vm.generation, "none");
 	n->ours = n->state = n->console = n->words.fd = -1;
 	n->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = n };
 	r = sd_event_add_defer(spec->event, &n->deferred, on_deferred, n);

@@ -414,6 +414,16 @@ static void run_launch(struct job *job)
 	qemu_launch(&q->launched, &q->spec, &q->why);
 }
 
+static void set_generation(struct qemu *q)
+{
+	const struct recipe *r = q->spec.recipe;
+	bool has = false;
+
+	for (unsigned int i = 0; i < r->device_count; i++)
+		has = has || !strcmp(r->devices[i].type, "vmgenid");
+	snprintf(q->vm.generation, sizeof q->vm.generation, "%s", has ? q->launched.generation : "none");
+}
+
 static void launch_done(struct job *job)
 {
 	struct qemu *q = container_of(job, struct qemu, job);
@@ -421,6 +431,7 @@ static void launch_done(struct job *job)
 
 	if (q->why.code == 0) {
 		q->vm.process = q->launched.process;
+		set_generation(q);
 		q->words = q->launched.words;
 		q->incoming = steal_fd(&q->launched.state);
 		if (watch(q) == 0) {

@@ -72,6 +72,16 @@ static void add_console(struct qemu_args *a, int console, int record)
 	add_option(a, "serial", "chardev:console");
 }
 
+/* What its guest finds there is new in each process: a clone can tell that it is one. */
+static void add_generation(struct qemu_args *a, const struct recipe *r, const char *generation)
+{
+	for (unsigned int i = 0; i < r->device_count; i++)
+		if (!strcmp(r->devices[i].type, "vmgenid")) {
+			add(a, "-device");
+			add(a, "vmgenid,id=%s,guid=%s", r->devices[i].id, generation);
+		}
+}
+
 static void add_boot(struct qemu_args *a, const struct qemu_descriptors *fds, const char *kernel_args)
 {
 	add(a, "-kernel");
@@ -84,7 +94,7 @@ static void add_boot(struct qemu_args *a, const struct qemu_descriptors *fds, co
 }
 
 int qemu_args_build(struct qemu_args *ret, const char *binary, const char *id, const struct recipe *recipe, const struct qemu_descriptors *fds,
-		    const char *kernel_args)
+		    const char *generation, const char *kernel_args)
 {
 	struct qemu_args *a = ret;
 
@@ -102,6 +112,7 @@ int qemu_args_build(struct qemu_args *ret, const char *binary, const char *id, c
 	add_memory(a, recipe, fds->ram);
 	add_control(a, fds->control);
 	add_console(a, fds->console, fds->record);
+	add_generation(a, recipe, generation);
 	if (fds->kernel >= 0)
 		add_boot(a, fds, kernel_args);
 	else
@@ -145,6 +156,13 @@ static bool is_cpu(const char *s)
 	return *s && *s != '-' && !s[strspn(s, allowed)] && strcmp(s, "help");
 }
 
+static bool known_devices(const struct recipe *r)
+{
+	if (!r->device_count || strcmp(r->devices[0].type, "serial"))
+		return false;
+	return r->device_count == 1 || (r->device_count == 2 && !strcmp(r->devices[1].type, "vmgenid") && !strcmp(r->machine, "pc"));
+}
+
 int qemu_check(const struct recipe *r, enum region_kind kind, const struct driver_facts *facts, struct failure *why)
 {
 	(void)facts;
@@ -160,8 +178,8 @@ int qemu_check(const struct recipe *r, enum region_kind kind, const struct drive
 		return fail(why, EINVAL, "%u CPUs: 1 to %d are possible", r->vcpus, VCPUS_MAX);
 	if (!r->ram_size || r->ram_size % MIB)
 		return fail(why, EINVAL, "%llu bytes of RAM are no multiple of 1 MiB", (unsigned long long)r->ram_size);
-	if (r->device_count != 1 || strcmp(r->devices[0].type, "serial"))
-		return fail(why, EOPNOTSUPP, "QEMU's guests have one serial console and no other device so far");
+	if (!known_devices(r))
+		return fail(why, EOPNOTSUPP, "QEMU's guests have one serial console and no other device so far but, on machine pc, one vmgenid");
 	if (kind != REGION_SHARED && kind != REGION_FILE)
 		return fail(why, EINVAL, "no memory to map");
 	return 0;
@@ -180,6 +198,8 @@ int qemu_describe(struct recipe *recipe, const struct driver_facts *facts, struc
 	snprintf(r.driver_version, sizeof r.driver_version, "%s", facts->version);
 	r.device_count = 1;
 	r.devices[0] = (struct recipe_device){ "serial", "console" };
+	if (!strcmp(r.machine, "pc")) /* a microvm without ACPI has no place for it */
+		r.devices[r.device_count++] = (struct recipe_device){ "vmgenid", "generation" };
 	checked = qemu_check(&r, REGION_SHARED, facts, why);
 	if (checked == 0)
 		*recipe = r;

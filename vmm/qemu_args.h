@@ -29,10 +29,10 @@ struct qemu_args {
 	bool failed; /* an allocation failed, or there are too many: not whole */
 };
 
-/* fds->kernel -1: wait for a state to load instead of booting. The strings are the caller's to free by qemu_args_finish(), also when it
+/* `generation`: a UUID, for a guest that has a place for it. fds->kernel -1: wait for a state to load instead of booting. The strings are the caller's to free by qemu_args_finish(), also when it
  * failed: -ENOMEM. */
 int qemu_args_build(struct qemu_args *ret, const char *binary, const char *id, const struct recipe *recipe, const struct qemu_descriptors *fds,
-		    const char *kernel_args);
+		    const char *generation, const char *kernel_args);
 
 /* The environment: nothing but what the preloaded object reads. */
 int qemu_args_environment(struct qemu_args *ret, const struct qemu_descriptors *fds);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <systemd/sd-id128.h>
 
 #include "vmm/handover.h"
 #include "vmm/helper.h"
@@ -158,13 +159,13 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 	return fail_within(why, "QEMU can't be run") < 0 ? -ENODEV : 0;
 }
 
-static int build_and_spawn(struct process *ret, const struct vm_spec *spec, const struct bundle *b, struct failure *why)
+static int build_and_spawn(struct process *ret, const struct vm_spec *spec, const struct bundle *b, const char *generation, struct failure *why)
 {
 	struct qemu_descriptors fds = numbers(b, spec);
 	struct qemu_args args = { 0 }, env = { 0 };
 	int r;
 
-	r = qemu_args_build(&args, spec->program->path, spec->id, spec->recipe, &fds, spec->args);
+	r = qemu_args_build(&args, spec->program->path, spec->id, spec->recipe, &fds, generation, spec->args);
 	if (r == 0)
 		r = qemu_args_environment(&env, &fds);
 	if (r < 0)
@@ -179,13 +180,16 @@ static int build_and_spawn(struct process *ret, const struct vm_spec *spec, cons
 int qemu_launch(struct qemu_launched *ret, const struct vm_spec *spec, struct failure *why)
 {
 	struct qemu_launched l = { .control = -1, .console = -1, .handover = -1, .state = -1, .incoming = -1 };
+	sd_id128_t id = { 0 };
 	struct bundle b;
 	int r;
 
+	sd_id128_randomize(&id);
+	snprintf(l.generation, sizeof l.generation, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(id));
 	last_words_init(&l.words, spec->log);
 	r = bundle_open(&b, spec, why);
 	if (r == 0)
-		r = build_and_spawn(&l.process, spec, &b, why);
+		r = build_and_spawn(&l.process, spec, &b, l.generation, why);
 	if (r == 0) {
 		l.control = steal_fd(&b.control_client);
 		l.console = steal_fd(&b.console_client);

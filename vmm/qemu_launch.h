@@ -12,6 +12,7 @@ struct qemu_launched {
 	int control, console; /* connected and nonblocking, owned */
 	int handover;         /* owned */
 	int state;            /* owned: what is written into it QEMU reads from the descriptor `incoming`; -1: it boots */
+	char generation[40]; /* a UUID: what its guest finds as its generation, if it has a place for that */
 	int incoming;
 	struct last_words words;
 };

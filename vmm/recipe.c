@@ -136,7 +136,7 @@ static int get_device(const struct json_object *o, struct recipe_device *d)
 
 	if (e < 0)
 		return e;
-	if (strcmp(d->type, "serial"))
+	if (strcmp(d->type, "serial") && strcmp(d->type, "vmgenid"))
 		return fail(o->why, EOPNOTSUPP, "%stype: a device \"%s\" is unknown to this forkfs", o->prefix, d->type);
 	return GET(o, "id", d->id, is_word);
 }

@@ -16,7 +16,7 @@
 
 /* A device that the guest's state speaks of. */
 struct recipe_device {
-	char type[32]; /* so far only "serial" */
+	char type[32]; /* "serial"; "vmgenid": the VM generation id, which is another one after each load */
 	char id[32];
 };
 

@@ -36,13 +36,28 @@ test_boot() {
 }
 
 test_pc() {
+	local n
 	start -o machine=pc
 	"$ROOT/examples/make-guest" "$T/vm" >/dev/null || { bad make-guest; return; }
 	boot_guest a "$T/vm/base.json" || return
 	like "Machine" pc "$(status_of a Machine)"
 	ok mkdir "$F/a/snapshots/s"
 	child b "$F/a/snapshots/s"
+	child c "$F/a/snapshots/s"
 	typed b 'echo $((6 * 7))' '^42'
+	is "three generations" 3 "$(for n in a b c; do status_of $n Generation; done | grep -cxE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')"
+	is "all of them others" 3 "$(for n in a b c; do status_of $n Generation; done | sort -u | wc -l)"
+	for n in a b c; do
+		holds_generation $n "$(status_of $n Generation)" || bad "$n: its guest has not got $(status_of $n Generation)"
+	done
+	if holds_generation b "$(status_of c Generation)"; then bad "b has c's generation"; fi
+}
+
+# holds_generation FORK UUID: whether its RAM has that, in the byte order of ACPI's buffer
+holds_generation() {
+	local u=${2//-/}
+	u=${u:6:2}${u:4:2}${u:2:2}${u:0:2}${u:10:2}${u:8:2}${u:14:2}${u:12:2}${u:16}
+	LC_ALL=C grep -qaP "$(sed 's/../\\x&/g' <<<"$u")" <(timeout 60 dd if="$F/$1/mem" bs=1M status=none)
 }
 
 test_killed() {

@@ -39,7 +39,7 @@ Test(qemu_args, boots)
 	fds.record = 12;
 	fds.ram = 13;
 	fds.kernel = 14;
-	cr_assert_eq(qemu_args_build(&a, "/usr/bin/qemu", "web-1", &r, &fds, "console=ttyS0 a,b=c"), 0);
+	cr_assert_eq(qemu_args_build(&a, "/usr/bin/qemu", "web-1", &r, &fds, "g", "console=ttyS0 a,b=c"), 0);
 	cr_assert_null(a.argv[a.count]);
 	words(&a, all, sizeof all);
 	cr_assert(strstr(all, " -M microvm,acpi=off,memory-backend=ram"));
@@ -61,7 +61,7 @@ Test(qemu_args, restores)
 
 	snprintf(r.machine, sizeof r.machine, "pc");
 	snprintf(r.accel, sizeof r.accel, "kvm");
-	cr_assert_eq(qemu_args_build(&a, "qemu", "x", &r, &fds, NULL), 0);
+	cr_assert_eq(qemu_args_build(&a, "qemu", "x", &r, &fds, "g", NULL), 0);
 	words(&a, all, sizeof all);
 	cr_assert(strstr(all, " -M pc,memory-backend=ram"));
 	cr_assert(strstr(all, " -accel kvm "));
