@@ -33,6 +33,23 @@ test_usual_things() {
 	done
 }
 
+# Forks that draw random numbers of their own.
+test_reseed() {
+	local n said
+	start
+	"$ROOT/examples/make-guest" --reseed "$T/vm" >/dev/null || { bad make-guest; return; }
+	example boot base "$T/vm/base.json" '^tick 3' >/dev/null
+	example fork base a b c >/dev/null
+	said=$(example reseed a b c 2>&1)
+	is "reseed" "a: reseeded b: reseeded c: reseeded" "$(xargs <<<"$said")"
+	for n in a b c; do
+		printf 'quiet; od -An -v -tx1 -N16 /dev/urandom | sed "s/^/drawn/"\n' >"$F/$n/console"
+		wait_for 30 grep -q '^drawn' "$F/$n/console"
+	done
+	is "what was drawn" 3 "$(cat "$F"/[abc]/console | tr -d '\r' | grep -aE '^drawn( [0-9a-f]{2}){16}$' | sort -u | wc -l)"
+	said=$(example reseed 2>&1); is "usage" 2 $?
+}
+
 # twice, so that what the first one leaves would show
 test_quickstart() {
 	local i
