@@ -83,7 +83,7 @@ struct vm {
 	const struct vm_watcher *watcher;
 	void *data;
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
-	struct vm_memory memory; /* known when the start is answered, or map() */
+	struct vm_memory memory; /* known when the start is answered, or map(); of a boot a moment after its guest began, it may be */
 };
 
 struct driver {

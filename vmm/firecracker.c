@@ -2,6 +2,7 @@
  *
  * Firecracker as a VMM. What it is to open it names, and is given a descriptor when it does (opens.h): so memory that was made after its start can be its guest's, and it
  * needs no right to any file. A patched one hands over a userfaultfd while it loads, and goes on when it is told to. All on the loop. */
+#include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,6 @@
 
 #include "vmm/base/log.h"
 #include "vmm/firecracker_api.h"
-#include "vmm/firecracker_boot.h"
 #include "vmm/firecracker_files.h"
 #include "vmm/firecracker_launch.h"
 #include "vmm/firecracker_probe.h"
@@ -32,7 +32,7 @@ struct firecracker {
 	unsigned int abilities;
 	struct job job;
 	struct firecracker_launched launched; /* the job's result, with `why` */
-	atomic_bool killed;                   /* asked for while the job ran */
+	bool killed;                          /* asked for while the job ran */
 
 	enum request request;
 	struct failure why; /* of the request under way, or of the end that is due */
@@ -44,7 +44,7 @@ struct firecracker {
 	struct firecracker_files files;
 	int memory;           /* of those, its own; -1 */
 	bool shared;          /* it is its own, mapped shared */
-	int booted;           /* the state of a guest that was booted by another one; -1 */
+	bool unborn;          /* a guest that is booted, and has not begun */
 	bool loading, loaded; /* the load was asked for; answered */
 	int go;         /* where the one that handed over a userfaultfd waits for a byte, -1 */
 	sd_event_source *handover, *mapped;
@@ -179,19 +179,54 @@ static void on_typable(void *data)
 /* --- start ------------------------------------------------------------------------------------------------------------------------ */
 
 static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data);
-static void send_load(struct firecracker *f);
 
-/* One that waits is ready; what was booted by another one is loaded. */
+static void on_kernel(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+
+	f->files.kernel = f->files.initrd = -1;
+	f->unborn = !why;
+	on_answer(why, f);
+}
+
+static void on_machine(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+	cJSON *json = why ? NULL : cJSON_CreateObject();
+	char *body = NULL;
+
+	if (why) {
+		on_answer(why, f);
+		return;
+	}
+	if (cJSON_AddStringToObject(json, "kernel_image_path", FIRECRACKER_KERNEL) && cJSON_AddStringToObject(json, "boot_args", f->spec.args) &&
+	    (f->spec.initrd < 0 || cJSON_AddStringToObject(json, "initrd_path", FIRECRACKER_INITRD)))
+		body = cJSON_PrintUnformatted(json);
+	if (body) {
+		ask(f, "PUT", "/boot-source", body, on_kernel);
+	} else {
+		fail(&f->why, ENOMEM, "no memory to tell Firecracker its kernel");
+		answer_later(f);
+	}
+	cJSON_free(body);
+	cJSON_Delete(json);
+}
+
+/* One that waits is ready; of a boot it is told the machine. */
 static void listens(struct firecracker *f)
 {
-	if (f->booted < 0) {
+	const struct recipe *r = f->spec.recipe;
+	char body[160];
+
+	if (f->spec.kernel < 0) {
 		answered(f, NULL);
 		return;
 	}
-	f->shared = true;
-	f->files.vmstate = f->booted;
+	f->files.kernel = f->spec.kernel;
+	f->files.initrd = f->spec.initrd;
 	f->files.memory = f->launched.ram;
-	send_load(f);
+	snprintf(body, sizeof body, "{\"vcpu_count\":%u,\"mem_size_mib\":%llu,\"memory_path\":\"" FIRECRACKER_MEMORY "\"}", r->vcpus, (unsigned long long)(r->ram_size >> 20));
+	ask(f, "PUT", "/machine-config", body, on_machine);
 }
 
 /* The connection stands from now on, and what answers there has run once: whoever waits for the next answer waits for less. */
@@ -269,10 +304,8 @@ static int connect_all(struct firecracker *f)
 static void run_launch(struct job *job)
 {
 	struct firecracker *f = container_of(job, struct firecracker, job);
-	int r = f->spec.kernel < 0 ? 0 : firecracker_boot(&f->booted, &f->spec, &f->killed, &f->why);
 
-	if (r == 0)
-		firecracker_launch(&f->launched, &f->spec, &f->why);
+	firecracker_launch(&f->launched, &f->spec, &f->why);
 }
 
 static void launch_done(struct job *job)
@@ -289,9 +322,9 @@ static void launch_done(struct job *job)
 	r = connect_all(f);
 	if (r < 0) {
 		fail_errno(&f->why, -r, "connect to Firecracker");
-		atomic_store(&f->killed, true);
+		f->killed = true;
 	}
-	if (atomic_load(&f->killed))
+	if (f->killed)
 		process_kill(&f->vm.process);
 }
 
@@ -315,7 +348,6 @@ static void destroy(struct vm *vm)
 	}
 	firecracker_launched_finish(&f->launched);
 	close_fd(&f->memory);
-	close_fd(&f->booted);
 	close_fd(&f->go);
 	free(f->id);
 	free(f);
@@ -336,7 +368,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	f->opens = (struct opens){ .fd = -1, .answer = firecracker_files_answer, .data = &f->files };
 	f->files = FIRECRACKER_FILES_NONE;
 	f->files.unprivileged = spec->drop;
-	f->typist.fd = f->memory = f->booted = f->go = -1;
+	f->typist.fd = f->memory = f->go = -1;
 	f->request = START;
 	f->id = strdup(spec->id);
 	r = f->id ? sd_event_add_defer(spec->event, &f->deferred, on_deferred, f) : -ENOMEM;
@@ -362,7 +394,7 @@ static void on_load(const struct failure *why, void *data)
 		return;
 	}
 	f->loaded = true;
-	if (f->request == START || f->request == MAP || f->request == LOAD) /* else it was asked by map(), and load() finds it done */
+	if (f->request == MAP || f->request == LOAD) /* else it was asked by map(), and load() finds it done */
 		answered(f, NULL);
 }
 
@@ -378,31 +410,26 @@ static void send_load(struct firecracker *f)
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }
 
-static void go_on(struct firecracker *f)
-{
-	(void)!send(f->go, "g", 1, MSG_NOSIGNAL);
-	f->mapped = sd_event_source_disable_unref(f->mapped);
-	close_fd(&f->go);
-}
-
-/* The userfaultfd of a memory that it has mapped, and touches when it is told to go on. */
+/* The userfaultfd of a memory that it has mapped. One that is loaded touches it when it is told to go on. */
 static int on_mapped(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct firecracker *f = data;
 	struct failure why;
+	int r;
 
 	(void)revents;
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	if (firecracker_uffd_take(&f->vm.memory, fd, &why) < 0) {
-		if (f->request == MAP || f->request == START)
-			answered(f, &why);
-		process_kill(&f->vm.process);
+	r = firecracker_uffd_take(&f->vm.memory, fd, &why);
+	if (f->request == MAP) {
+		answered(f, r < 0 ? &why : NULL);
+		if (r < 0)
+			process_kill(&f->vm.process);
 		return 0;
 	}
-	if (f->request == MAP)
-		answered(f, NULL);
-	else
-		go_on(f); /* a guest that was booted has all its pages */
+	if (r < 0)
+		log_warn("%s: %s", f->id, why.text);
+	f->mapped = sd_event_source_disable_unref(f->mapped);
+	close_fd(&f->go);
 	return 0;
 }
 
@@ -443,8 +470,11 @@ static void load(struct vm *vm, int vmstate)
 
 	begin(f, LOAD);
 	f->files.vmstate = vmstate;
-	if (f->go >= 0)
-		go_on(f);
+	if (f->go >= 0) {
+		(void)!send(f->go, "g", 1, MSG_NOSIGNAL);
+		f->mapped = sd_event_source_disable_unref(f->mapped);
+		close_fd(&f->go);
+	}
 	if (f->loaded)
 		answer_later(f);
 	else if (!f->loading)
@@ -453,11 +483,40 @@ static void load(struct vm *vm, int vmstate)
 
 /* --- requests --------------------------------------------------------------------------------------------------------------------- */
 
+/* It has said so before it answers. Without one its snapshots aren't live, which is no reason not to run. */
+static void on_watched(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+
+	if (why && why->code == EIO)
+		log_warn("%s: its writes can't be noticed: %s", f->id, why->text);
+	on_answer(why && why->code == EIO ? NULL : why, f);
+}
+
+static void on_begun(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+	char socket[64], body[96];
+
+	if (why || f->launched.handover < 0) {
+		on_answer(why, f);
+		return;
+	}
+	snprintf(body, sizeof body, "{\"socket\":\"%s\"}", firecracker_socket_path(f->launched.sockets, FIRECRACKER_HANDOVER, socket, sizeof socket));
+	ask(f, "PUT", "/uffd/wp", body, on_watched);
+}
+
 static void resume(struct vm *vm)
 {
-	begin(of(vm), RESUME);
-	leash_release(&of(vm)->launched.leash);
-	ask(of(vm), "PATCH", "/vm", "{\"state\":\"Resumed\"}", on_answer);
+	struct firecracker *f = of(vm);
+
+	begin(f, RESUME);
+	leash_release(&f->launched.leash);
+	if (f->unborn)
+		ask(f, "PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", on_begun);
+	else
+		ask(f, "PATCH", "/vm", "{\"state\":\"Resumed\"}", on_answer);
+	f->unborn = false;
 }
 
 static void pause_(struct vm *vm)
@@ -488,7 +547,7 @@ static ssize_t type(struct vm *vm, const void *data, size_t n)
 
 static void kill_(struct vm *vm)
 {
-	atomic_store(&of(vm)->killed, true);
+	of(vm)->killed = true;
 	process_kill(&vm->process);
 }
 

@@ -21,10 +21,8 @@ static int reopen(int fd, int flags, int *ret)
 	return *ret < 0 ? -errno : 0;
 }
 
-static int open_scratch(int fd, int *ret)
+static int open_scratch(int *ret)
 {
-	if (fd >= 0)
-		return reopen(fd, O_RDWR, ret);
 	*ret = memfd_create("forkfs:scratch", MFD_CLOEXEC);
 	return *ret < 0 ? -errno : 0;
 }
@@ -48,7 +46,7 @@ int firecracker_files_answer(const char *path, int flags, int *ret, void *data)
 	if (!strcmp(path, FIRECRACKER_VMSTATE))
 		return reopen(f->vmstate, f->saving ? flags & (O_ACCMODE | O_TRUNC) : O_RDONLY, ret);
 	if (!strcmp(path, FIRECRACKER_SCRATCH) && f->saving)
-		return open_scratch(f->scratch, ret);
+		return open_scratch(ret);
 	if (!strcmp(path, FIRECRACKER_KERNEL))
 		return reopen(f->kernel, O_RDONLY, ret);
 	if (!strcmp(path, FIRECRACKER_INITRD))

@@ -9,7 +9,7 @@
 #define FIRECRACKER_NAMES "/forkfs/"
 #define FIRECRACKER_MEMORY FIRECRACKER_NAMES "memory"   /* what is loaded */
 #define FIRECRACKER_VMSTATE FIRECRACKER_NAMES "vmstate" /* what is loaded or saved */
-#define FIRECRACKER_SCRATCH FIRECRACKER_NAMES "scratch" /* memory that is saved */
+#define FIRECRACKER_SCRATCH FIRECRACKER_NAMES "scratch" /* memory that is saved, and thrown away */
 #define FIRECRACKER_KERNEL FIRECRACKER_NAMES "kernel"
 #define FIRECRACKER_INITRD FIRECRACKER_NAMES "initrd"
 #define FIRECRACKER_LOG FIRECRACKER_NAMES "log"
@@ -17,12 +17,11 @@
 /* Borrowed descriptors, -1: there is none. */
 struct firecracker_files {
 	int memory, vmstate, kernel, initrd, log;
-	int scratch;   /* -1: what is saved there is thrown away */
-	bool saving;   /* the state is written, not read */
+	bool saving;       /* the state is written, not read */
 	bool unprivileged; /* it runs as somebody who may not open the devices that it needs */
 };
 
-#define FIRECRACKER_FILES_NONE ((struct firecracker_files){ -1, -1, -1, -1, -1, -1, false, false })
+#define FIRECRACKER_FILES_NONE ((struct firecracker_files){ -1, -1, -1, -1, -1, false, false })
 
 /* opens.h's answer: `data` is a struct firecracker_files. */
 int firecracker_files_answer(const char *path, int flags, int *ret, void *data);

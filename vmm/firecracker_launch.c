@@ -40,7 +40,7 @@ static int open_sockets(struct firecracker_launched *l, const struct vm_spec *sp
 
 static int listen_for_uffd(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
 {
-	if (!(spec->program->abilities & FIRECRACKER_UFFD))
+	if (!(spec->program->abilities & (spec->kernel < 0 ? FIRECRACKER_UFFD : FIRECRACKER_WP)))
 		return 0;
 	l->handover = socket_listen_at(l->sockets, FIRECRACKER_HANDOVER, why);
 	if (l->handover < 0)

@@ -13,6 +13,7 @@
 #define FIRECRACKER_VMSTATE_ONLY 2u /* snapshot_type VmstateOnly */
 #define FIRECRACKER_UFFD 4u         /* mem_backend.uffd_uds_path */
 #define FIRECRACKER_WP 8u           /* PUT /uffd/wp */
+#define FIRECRACKER_BOOT 16u        /* machine-config.memory_path */
 
 #define FIRECRACKER_API "api.sock"
 #define FIRECRACKER_HANDOVER "uffd.sock"

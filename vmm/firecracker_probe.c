@@ -29,6 +29,7 @@ static const struct question {
 	{ FIRECRACKER_UFFD, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"uffd_uds_path\":\"x\"}}", "`snapshot_path`",
 	  "uffd_uds_path" },
 	{ FIRECRACKER_WP, "/uffd/wp", "{}", "`socket`", "/uffd/wp" },
+	{ FIRECRACKER_BOOT, "/machine-config", "{\"memory_path\":\"x\"}", "`vcpu_count`", "memory_path" },
 };
 
 static int put_questions(const char *socket, unsigned int *ret, struct failure *why)
@@ -155,7 +156,7 @@ void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct dri
 	ret->usable = look(path, kvm, ret) == 0;
 	ret->why.code = ret->usable ? 0 : ENODEV;
 	ret->places = ret->program.abilities & FIRECRACKER_UFFD;
-	ret->boots = ret->program.abilities & FIRECRACKER_SHARED;
+	ret->boots = ret->program.abilities & FIRECRACKER_BOOT;
 	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
 }
 
@@ -196,10 +197,12 @@ int firecracker_check_state(const struct recipe *recipe, int vmstate, const stru
 		    state.version.minor, p->path, facts->version, p->state_major, p->state_major, p->state_minor);
 }
 
-/* It is the snapshot of a guest that has just begun, in memory that is to be shared. */
 int firecracker_describe(struct recipe *recipe, const struct driver_facts *facts, struct failure *why)
 {
-	(void)facts;
+	if (!facts->boots)
+		return fail(why, EOPNOTSUPP,
+			    "%s (Firecracker %s) boots its guests into memory that nobody else can have: it lacks machine-config.memory_path. Build it with patches/firecracker "
+			    "(docs/firecracker.md), or boot with QEMU (config/vmm)", facts->program.path, facts->version);
 	if (strcmp(recipe->accel, "kvm"))
 		return fail(why, EOPNOTSUPP, "Firecracker has no accel but kvm, config/accel says %s", recipe->accel);
 	snprintf(recipe->machine, sizeof recipe->machine, "firecracker");

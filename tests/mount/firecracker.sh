@@ -149,7 +149,7 @@ fans_out() {
 test_fan_out() { fans_out standin; }
 test_real_fan_out() { fans_out real; }
 
-# Booted by one, run by another: the guest goes on in memory that is shared.
+# Into memory that is shared.
 boots() {
 	with "$1" -o "$POOL_OFF,snapshot=live" || return
 	local vm=$T/vm
@@ -191,8 +191,8 @@ boot_fault() {
 test_boot_faults() {
 	VMM=auto start -o "$POOL_OFF,timeout=1500"
 	MEMORY=64 description
-	boot_fault stock EOPNOTSUPP 'lacks mem_backend.shared'
-	boot_fault dies EIO 'the Firecracker that boots ended with status 1'
+	boot_fault stock EOPNOTSUPP 'lacks machine-config.memory_path'
+	boot_fault dies EIO 'Firecracker ended with status 1'
 	boot_fault mute ETIMEDOUT 'did not answer within 1500 ms'
 	printf no_kernel >"$T/vm/kernel"
 	boot_fault patched EIO 'Firecracker refused: The kernel file cannot be opened'
@@ -226,7 +226,7 @@ test_stock() {
 	local how
 	standin_snapshot "$T/snap"
 	VMM=auto start -o "firecracker=$(standin stock),$POOL_OFF"
-	like "doctor" '^ok   firecracker .*lacks shared, VmstateOnly, uffd_uds_path, /uffd/wp' "$(cat "$F/doctor")"
+	like "doctor" '^ok   firecracker .*lacks shared, VmstateOnly, uffd_uds_path, /uffd/wp, memory_path' "$(cat "$F/doctor")"
 	mkdir "$F/a"
 	command_is EOPNOTSUPP "$F/a/restore" "$T/snap"
 	like "error" 'standin-stock .*lacks mem_backend.shared.*patches/firecracker.*memfd-private' "$(error_of a)"

@@ -35,6 +35,7 @@ static size_t ram_size;
 static char state[4096];
 static size_t state_size;
 static atomic_bool running;
+static char memory_path[256];
 
 static bool is(const char *what)
 {
@@ -140,8 +141,10 @@ static bool string_of(const char *body, const char *key, char *ret, size_t n)
 	return true;
 }
 
-static bool hand_over(const char *path)
+/* Registered for write-protection and not waited for, or neither. */
+static bool hand_over(const char *path, bool protect)
 {
+	struct uffdio_register reg = { .range = { (uintptr_t)ram, ram_size }, .mode = UFFDIO_REGISTER_MODE_WP };
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int to = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
@@ -168,7 +171,15 @@ static bool hand_over(const char *path)
 	memcpy(CMSG_DATA(&control.head), &uffd, sizeof uffd);
 	if (is("nofd"))
 		m.msg_control = NULL, m.msg_controllen = 0;
-	return sendmsg(to, &m, MSG_NOSIGNAL) > 0 && read(to, &byte, 1) == 1;
+	if (protect && ioctl(uffd, UFFDIO_REGISTER, &reg))
+		return false;
+	if (sendmsg(to, &m, MSG_NOSIGNAL) <= 0)
+		return false;
+	if (!protect)
+		return read(to, &byte, 1) == 1;
+	close(to);
+	close(uffd);
+	return true;
 }
 
 /* As a real one: what it can't do it says, and ends. */
@@ -232,7 +243,7 @@ static void load(int fd, const char *body)
 	ram = file < 0 ? MAP_FAILED : mmap(NULL, ram_size, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_PRIVATE, file, 0);
 	if (ram == MAP_FAILED)
 		give_up(fd, "no memory");
-	if (hands_over && !hand_over(uffd))
+	if (hands_over && !hand_over(uffd, false))
 		give_up(fd, "nobody takes the userfaultfd");
 	answer(fd, 204, "");
 	pthread_create(&(pthread_t){ 0 }, NULL, guest, NULL);
@@ -288,6 +299,15 @@ static void set_machine(int fd, const char *body)
 {
 	const char *at = strstr(body, "\"mem_size_mib\":");
 
+	if (is("stock") && strstr(body, "\"memory_path\"")) {
+		refuse(fd, "unknown field `memory_path`");
+		return;
+	}
+	if (!strstr(body, "\"vcpu_count\"")) {
+		refuse(fd, "missing field `vcpu_count`");
+		return;
+	}
+	string_of(body, "memory_path", memory_path, sizeof memory_path);
 	make_state(at ? strtoul(at + 15, NULL, 10) : 128, "10.0.0");
 	ram_size = at ? strtoul(at + 15, NULL, 10) << 20 : 128u << 20;
 	answer(fd, 204, "");
@@ -298,6 +318,8 @@ static void set_kernel(int fd, const char *body)
 	char path[256], word[8] = "";
 	int file = string_of(body, "kernel_image_path", path, sizeof path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 
+	if (is("mute"))
+		pause();
 	if (file < 0 || read(file, word, 6) != 6 || strcmp(word, "kernel"))
 		refuse(fd, "The kernel file cannot be opened");
 	else if (string_of(body, "initrd_path", path, sizeof path) && open(path, O_RDONLY | O_CLOEXEC) < 0)
@@ -306,16 +328,30 @@ static void set_kernel(int fd, const char *body)
 		answer(fd, 204, "");
 }
 
-/* In memory that is nobody else's. */
 static void start_guest(int fd)
 {
+	int file = open(memory_path, O_RDWR | O_CLOEXEC);
+
 	if (is("dies"))
 		_exit(1);
-	ram = mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ram = file < 0 ? MAP_FAILED : mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (ram == MAP_FAILED)
+		give_up(fd, "no memory");
 	atomic_store(&running, true);
 	pthread_create(&(pthread_t){ 0 }, NULL, guest, NULL);
-	usleep(10000);
 	answer(fd, 204, "");
+}
+
+static void protect(int fd, const char *body)
+{
+	char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+
+	if (!string_of(body, "socket", path, sizeof path))
+		refuse(fd, "missing field `socket`");
+	else if (!hand_over(path, true))
+		refuse(fd, "nobody takes the userfaultfd");
+	else
+		answer(fd, 204, "");
 }
 
 static void handle(int fd, const char *request, const char *body)
@@ -333,7 +369,7 @@ static void handle(int fd, const char *request, const char *body)
 	else if (!strncmp(request, "PATCH /vm ", 10))
 		change(fd, body);
 	else if (!strncmp(request, "PUT /uffd/wp ", 13) && !is("stock"))
-		refuse(fd, "missing field `socket`");
+		protect(fd, body);
 	else if (!strncmp(request, "GET /version ", 13))
 		answer(fd, 200, "{\"firecracker_version\":\"1.16.1\"}");
 	else
