@@ -2,6 +2,7 @@
  *
  * What the texts of the tree say. */
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -141,6 +142,17 @@ static void print_paging(const struct fork *f, struct text *t)
 		text_puts(t, "Snapshots:\tlive\n");
 }
 
+static void print_vsock(const struct fork *f, struct text *t)
+{
+	char link[32], dir[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", f->dir);
+	n = readlink(link, dir, sizeof dir - 1);
+	if (n > 0)
+		text_printf(t, "Vsock:\t%.*s/%s\n", (int)n, dir, f->vm->vsock);
+}
+
 static void print_vm(const struct fork *f, struct text *t)
 {
 	text_printf(t, "Pid:\t%10d\n", f->vm->process.pid);
@@ -171,6 +183,8 @@ void render_status(const struct node *n, uid_t reader, struct text *t)
 		text_printf(t, "RestoreTime:\t%14.3f ms\n", f->restore_ms);
 	if (f->started.tv_sec)
 		print_time(t, "Started", &f->started);
+	if (vm && f->vm->vsock)
+		print_vsock(f, t);
 	if (vm && f->vm->generation[0])
 		text_printf(t, "Generation:\t%s\n", f->vm->generation);
 	if (f->exit[0])

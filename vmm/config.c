@@ -28,6 +28,7 @@ CHOICE(backend, "memfd-shared", "memfd-private", "file", "userfault")
 CHOICE(fill, "auto", "ondemand", "background", "eager")
 CHOICE(working_set, "off", "record", "use")
 CHOICE(snapshot, "auto", "live", "stop")
+CHOICE(clock, "snapshot", "realtime")
 
 static int number(const char *value, uint64_t min, uint64_t max, struct failure *why)
 {
@@ -94,6 +95,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_FILL] = { "fill", "auto", "how a memfd-shared child is filled: auto, ondemand, background, eager", check_fill },
 	[CONFIG_WORKING_SET] = { "working_set", "use", "pages placed before they are asked for: off, record (learn them), use (learn them once)", check_working_set },
 	[CONFIG_SNAPSHOT] = { "snapshot", "auto", "how a running guest is snapshotted: auto, live (or not at all), stop (until its memory is copied)", check_snapshot },
+	[CONFIG_CLOCK] = { "clock", "snapshot", "what time it is for a restored guest: snapshot (it goes on from there), realtime (Firecracker: the host's)", check_clock },
 	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
 	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
 	[CONFIG_CONSOLE_MAX] = { "console_max", "1048576", "bytes of the console's record that are kept", check_console_max },

@@ -34,6 +34,7 @@ struct driver_facts {
 	bool avoid;            /* "auto" had better take another one */
 	bool boots;            /* it can boot a guest whose RAM is a memfd */
 	bool places;           /* pages can be put into its memory before it loads the state */
+	bool sets_clock;       /* it can move a guest's clock on when it loads it */
 	char version[64];      /* "7.2.22"; "" unknown */
 	char detail[160];      /* what else doctor tells; "" nothing */
 	struct driver_program program;
@@ -82,6 +83,8 @@ struct vm {
 	struct process process;
 	const struct vm_watcher *watcher;
 	void *data;
+	bool realtime;           /* set before map(): the guest's clock is to be moved on by what has passed since the snapshot */
+	const char *vsock;       /* the name of its guest's vsock in the directory of its sockets' (vm_spec.dir), known when load() is answered; NULL none */
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
 	struct vm_memory memory; /* known when the start is answered, or map(); of a boot a moment after its guest began, it may be */
 };

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "vmm/base/log.h"
@@ -345,6 +347,7 @@ static void destroy(struct vm *vm)
 	if (f->launched.sockets >= 0) {
 		unlinkat(f->launched.sockets, FIRECRACKER_API, 0);
 		unlinkat(f->launched.sockets, FIRECRACKER_HANDOVER, 0);
+		unlinkat(f->launched.sockets, FIRECRACKER_GUEST_VSOCK, 0);
 	}
 	firecracker_launched_finish(&f->launched);
 	close_fd(&f->memory);
@@ -398,14 +401,36 @@ static void on_load(const struct failure *why, void *data)
 		answered(f, NULL);
 }
 
+/* A device's name is in the state as it is. Where there is one each child gets a path of its own: the snapshot's could be bound once. */
+static bool has_vsock(const struct firecracker *f)
+{
+	static const char name[] = "vsock";
+	struct stat st;
+	bool found;
+	void *state;
+
+	if (!(f->abilities & FIRECRACKER_VSOCK) || fstat(f->files.vmstate, &st) || !st.st_size)
+		return false;
+	state = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, f->files.vmstate, 0);
+	if (state == MAP_FAILED)
+		return false;
+	found = memmem(state, (size_t)st.st_size, name, strlen(name));
+	munmap(state, (size_t)st.st_size);
+	return found;
+}
+
 static void send_load(struct firecracker *f)
 {
-	char socket[64], uffd[112] = "", body[384];
+	char socket[64], uffd[112] = "", vsock[112] = "", body[512];
 
+	if (has_vsock(f)) {
+		f->vm.vsock = FIRECRACKER_SOCKETS "/" FIRECRACKER_GUEST_VSOCK;
+		snprintf(vsock, sizeof vsock, ",\"vsock_override\":{\"uds_path\":\"%s\"}", firecracker_socket_path(f->launched.sockets, FIRECRACKER_GUEST_VSOCK, socket, sizeof socket));
+	}
 	if (f->launched.handover >= 0)
 		snprintf(uffd, sizeof uffd, ",\"uffd_uds_path\":\"%s\"", firecracker_socket_path(f->launched.sockets, FIRECRACKER_HANDOVER, socket, sizeof socket));
-	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}}",
-		 f->shared ? ",\"shared\":true" : "", uffd);
+	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}%s%s}",
+		 f->shared ? ",\"shared\":true" : "", uffd, vsock, f->vm.realtime ? ",\"clock_realtime\":true" : "");
 	f->loading = true;
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }

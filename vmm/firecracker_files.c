@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
 #include "vmm/opens.h"
 
 /* An open file of its own, so that neither offset nor flags are anyone else's. */
@@ -35,12 +36,21 @@ static int open_device(const struct firecracker_files *f, const char *path, int 
 	return *ret < 0 ? -errno : 0;
 }
 
+/* Whatever else it writes to is a disk, which every child of its snapshot would write. Nothing is looked up: its path may lead into our own mount. */
+static bool writes_disk(const char *path, int flags)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY || !strncmp(path, "/dev/", 5))
+		return false;
+	log_warn("a guest's disk is refused (%.200s): all children of its snapshot would write it. It has to be read-only there", path);
+	return true;
+}
+
 int firecracker_files_answer(const char *path, int flags, int *ret, void *data)
 {
 	const struct firecracker_files *f = data;
 
 	if (strncmp(path, FIRECRACKER_NAMES, strlen(FIRECRACKER_NAMES)))
-		return open_device(f, path, ret);
+		return writes_disk(path, flags) ? -EROFS : open_device(f, path, ret);
 	if (!strcmp(path, FIRECRACKER_MEMORY))
 		return reopen(f->memory, flags & O_ACCMODE, ret);
 	if (!strcmp(path, FIRECRACKER_VMSTATE))

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -15,7 +14,6 @@
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
 #define ID_MAX 64
 #define SLICE_NSEC 100000 /* who answers us waits for no guest: a resume is acknowledged by a thread that has just woken the virtual CPU */
-#define SOCKETS "sockets"
 
 char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n)
 {
@@ -26,9 +24,9 @@ char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n
 /* It has to make its socket itself, in a directory of its own; one that is there already would end it. */
 static int open_sockets(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
 {
-	if (mkdirat(spec->dir, SOCKETS, 0700) && errno != EEXIST)
+	if (mkdirat(spec->dir, FIRECRACKER_SOCKETS, 0700) && errno != EEXIST)
 		return fail_errno(why, errno, "a directory for Firecracker's sockets");
-	l->sockets = openat(spec->dir, SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	l->sockets = openat(spec->dir, FIRECRACKER_SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (l->sockets < 0)
 		return fail_errno(why, errno, "the directory of Firecracker's sockets");
 	if (unlinkat(l->sockets, FIRECRACKER_API, 0) && errno != ENOENT)
@@ -67,16 +65,16 @@ static int keep(int *ret, int fd, struct failure *why)
 	return *ret < 0 ? fail_errno(why, errno, "a descriptor for Firecracker") : 0;
 }
 
-/* It makes its stdin and stdout nonblocking, and with them whoever shares their open file. */
+/* It makes its stdin and stdout nonblocking, and with them whoever shares their open file; and heeds no stdin but a terminal or a pipe. */
 static int open_streams(int streams[2], struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
 {
 	char path[32];
-	int pair[2];
+	int ends[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-		return fail_errno(why, errno, "a socket for the console");
-	streams[0] = pair[0];
-	l->console = pair[1];
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return fail_errno(why, errno, "a pipe for the console");
+	streams[0] = ends[0];
+	l->console = ends[1];
 	snprintf(path, sizeof path, "/proc/self/fd/%d", spec->console);
 	streams[1] = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
 	return streams[1] < 0 ? fail_errno(why, errno, "open the console's record") : 0;

@@ -15,7 +15,13 @@
 #define FIRECRACKER_WP 8u           /* PUT /uffd/wp */
 #define FIRECRACKER_BOOT 16u        /* machine-config.memory_path */
 
+/* Of releases: */
+#define FIRECRACKER_CLOCK 32u /* clock_realtime, 1.16 */
+#define FIRECRACKER_VSOCK 64u /* vsock_override, 1.16 */
+
+#define FIRECRACKER_SOCKETS "sockets" /* in vm_spec.dir: */
 #define FIRECRACKER_API "api.sock"
+#define FIRECRACKER_GUEST_VSOCK "vsock.sock"
 #define FIRECRACKER_HANDOVER "uffd.sock"
 
 struct firecracker_launched {

@@ -22,7 +22,7 @@
 static const struct question {
 	unsigned int ability;
 	const char *target, *body, *known; /* what is in the answer of one that can */
-	const char *name;
+	const char *name; /* of what a patch adds */
 } questions[] = {
 	{ FIRECRACKER_SHARED, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"shared\":true}}", "`snapshot_path`", "shared" },
 	{ FIRECRACKER_VMSTATE_ONLY, "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\"}", "`snapshot_path`", "VmstateOnly" },
@@ -30,6 +30,8 @@ static const struct question {
 	  "uffd_uds_path" },
 	{ FIRECRACKER_WP, "/uffd/wp", "{}", "`socket`", "/uffd/wp" },
 	{ FIRECRACKER_BOOT, "/machine-config", "{\"memory_path\":\"x\"}", "`vcpu_count`", "memory_path" },
+	{ FIRECRACKER_CLOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"clock_realtime\":true}", "`snapshot_path`", NULL },
+	{ FIRECRACKER_VSOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"vsock_override\":{\"uds_path\":\"x\"}}", "`snapshot_path`", NULL },
 };
 
 static int put_questions(const char *socket, unsigned int *ret, struct failure *why)
@@ -110,7 +112,7 @@ static void tell_abilities(unsigned int abilities, char *ret, size_t n)
 	size_t len = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(questions) && len < n; i++)
-		if (!(abilities & questions[i].ability))
+		if (questions[i].name && !(abilities & questions[i].ability))
 			len += (size_t)snprintf(ret + len, n - len, "%s%s", len ? ", " : "it lacks ", questions[i].name);
 	if (!len)
 		snprintf(ret, n, "it shares memory");
@@ -156,6 +158,7 @@ void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct dri
 	ret->usable = look(path, kvm, ret) == 0;
 	ret->why.code = ret->usable ? 0 : ENODEV;
 	ret->places = ret->program.abilities & FIRECRACKER_UFFD;
+	ret->sets_clock = ret->program.abilities & FIRECRACKER_CLOCK;
 	ret->boots = ret->program.abilities & FIRECRACKER_BOOT;
 	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
 }

@@ -210,6 +210,7 @@ void loading_begin(struct loading *l)
 	}
 	if (l->asks)
 		l->asks(l);
+	l->vm->realtime = l->origin->realtime;
 	l->vm->driver->map(l->vm, l->ram.kind == REGION_NONE ? NULL : &l->ram, l->vmstate);
 }
 

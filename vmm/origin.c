@@ -37,7 +37,7 @@ void origin_unref(struct origin *o)
 bool origin_same(const struct origin *a, const struct origin *b)
 {
 	return !memcmp(&a->snapshot->key, &b->snapshot->key, sizeof a->snapshot->key) && a->driver == b->driver && driver_program_same(&a->program, &b->program) &&
-	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->learn == b->learn && !a->set == !b->set;
+	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->realtime == b->realtime && a->learn == b->learn && !a->set == !b->set;
 }
 
 int origin_file(const struct origin *o)

@@ -28,6 +28,7 @@ struct origin {
 	struct memory_source *memory; /* of a REGION_SHARED, and of what is placed over a template; the snapshot's own */
 	enum fill fill;
 	bool fill_must;            /* asked for by name: there is no falling back to eager */
+	bool realtime;             /* its guest's clock is moved on by what has passed since the snapshot */
 	bool learn;                /* the pages that children ask for become the snapshot's working set */
 	struct working_set *set;   /* placed first, or NULL */
 	int dir;                   /* O_PATH: where the working set is kept, -1 nowhere */

@@ -104,6 +104,8 @@ static int fit_restore(struct source *s, const struct snapshot *snapshot, struct
 	r = s->driver->check(&s->recipe, s->region, &s->facts, why);
 	if (r == 0 && s->driver->check_state)
 		r = s->driver->check_state(&s->recipe, snapshot->vmstate, &s->facts, why);
+	if (r == 0 && !s->facts.sets_clock && !strcmp(config_get(&s->config, CONFIG_CLOCK), "realtime"))
+		return fail(why, EOPNOTSUPP, "config/clock says realtime, which %s %s can't set", s->recipe.driver, s->facts.version);
 	if (r == 0 && snapshot->delta && s->region == REGION_FILE && !s->facts.places)
 		return fail(why, EOPNOTSUPP, "the snapshot is a few pages over another memory, which this %s can't be given: a copy of it (cp -r) is whole", s->recipe.driver);
 	return r;
@@ -216,6 +218,7 @@ static int make_origin(struct source *s, struct snapshot *snapshot, int dir, str
 	o->program = s->facts.program;
 	o->backend = s->backend;
 	o->region = s->region;
+	o->realtime = !strcmp(config_get(&s->config, CONFIG_CLOCK), "realtime");
 	return find_memory(s, o, dir, why);
 }
 

@@ -56,13 +56,21 @@ void typist_finish(struct typist *t)
 	t->waiting = false;
 }
 
+/* A pipe's other end is a process of ours: SIGPIPE is ignored. */
+static ssize_t put(int fd, const void *data, size_t n)
+{
+	ssize_t sent = send(fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	return sent < 0 && errno == ENOTSOCK ? write(fd, data, n) : sent;
+}
+
 ssize_t typist_type(struct typist *t, const void *data, size_t n)
 {
 	ssize_t sent;
 
 	if (t->fd < 0)
 		return -EIO;
-	sent = send(t->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	sent = put(t->fd, data, n);
 	if (sent > 0)
 		return sent;
 	if (sent < 0 && errno != EAGAIN && errno != EINTR)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection to a serial console's socket, for typing. What the console prints is recorded by the VMM and thrown away here. */
+ * A connection to a serial console, a socket's or the writing end of a pipe, for typing. What the console prints is recorded by the VMM and thrown away here. */
 #ifndef FORKFS_TYPIST_H
 #define FORKFS_TYPIST_H
 

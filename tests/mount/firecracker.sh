@@ -73,6 +73,10 @@ restores() {
 	is "capabilities" 0000000000000000 "$(sed -n 's/^CapEff:\t//p' "/proc/$(pid_of a)/status")"
 	counts_on a
 	wait_for 10 grep -q C "$F/a/console"
+	if [ "$1" = standin ]; then
+		echo typed >"$F/a/console"
+		wait_for 10 grep -q typed "$F/a/console"
+	fi
 	put_at a 5000000 written
 	is "what was written" written "$(dd if="$F/a/mem" bs=1 skip=5000000 count=7 status=none)"
 	local before
@@ -298,6 +302,52 @@ refused() {
 	mkdir "$F/$1"
 	command_is "$2" "$F/$1/restore" "$T/$1"
 	like "$1" "$3" "$(error_of "$1")"
+}
+
+# What a snapshot's devices need beside memory.
+test_devices() {
+	local n
+	VMM=auto start -o "firecracker=$(standin patched),$POOL_OFF"
+	standin_snapshot "$T/snap"
+	"$T/standin" --state 64 10.0.0 vsock >"$T/snap/vmstate"
+	command_is ok "$F/restore" "$T/snap 2 v"
+	for n in v0 v1; do
+		counts_on $n
+		[ -S "$(status_of $n Vsock)" ] || bad "$n: no vsock at \"$(status_of $n Vsock)\""
+	done
+	[ "$(status_of v0 Vsock)" != "$(status_of v1 Vsock)" ] || bad "one vsock for both"
+	n=$(status_of v0 Vsock)
+	ok rmdir "$F/v0"
+	wait_for 10 eval "! test -e '$n'"
+
+	"$T/standin" --state 64 >"$T/snap/vmstate"
+	mkdir "$F/clock" "$F/disk"
+	command_is ok "$F/clock/config/clock" realtime
+	command_is ok "$F/clock/restore" "$T/snap"
+	wait_for 10 grep -q 'clock moved' "$F/clock/console"
+	command_is ok "$F/clock/config/clock" snapshot
+	echo stopped >"$F/clock/state"
+	wait_for 10 in_state clock exited
+	command_is ok "$F/clock/restore" "$T/snap"
+	counts_on clock
+	if grep -q 'clock moved' "$F/clock/console"; then bad "the clock is moved unasked"; fi
+
+	command_is ok "$F/config/firecracker" "$(standin disk)"
+	echo data >"$T/standin-disk.img"
+	chmod 0666 "$T/standin-disk.img"
+	expect_log 'disk is refused'
+	command_is EIO "$F/disk/restore" "$T/snap"
+	like "error" 'refused: EROFS' "$(error_of disk)"
+}
+
+# QEMU has no way to move a guest's clock on.
+test_clock_of_another() {
+	start
+	with_snapshot
+	mkdir "$F/a"
+	command_is ok "$F/a/config/clock" realtime
+	command_is EOPNOTSUPP "$F/a/restore" "$F/base/snapshots/ready"
+	like "error" "config/clock says realtime, which null" "$(error_of a)"
 }
 
 # Directories that forkfs has not written.

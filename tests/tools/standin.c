@@ -10,9 +10,11 @@
  *   standin-busy         503                                      -seccomp   it ends with status 148 at a load
  *   standin-nofd         it hands over no userfaultfd             -nonsense  or says nonsense of its memory
  *   standin-stuck        it never resumes                         -slow      it takes a second to resume
- *   standin-dies         it ends when it is to resume
+ *   standin-dies         it ends when it is to resume              -disk      its guest has a disk that it writes, beside the program
  *
- * usage: standin --state MIB [VERSION]   prints a device state */
+ * Its console repeats what is typed, where stdin is what Firecracker heeds.
+ *
+ * usage: standin --state MIB [VERSION [DEVICE]]   prints a device state, "vsock" is a device */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
@@ -30,6 +32,7 @@
 #define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 static const char *name; /* what is wrong */
+static const char *program;
 static char *ram;
 static size_t ram_size;
 static char state[4096];
@@ -61,7 +64,7 @@ static uint64_t crc64(const char *data, size_t n)
 	return crc;
 }
 
-static void make_state(uint64_t mib, const char *version)
+static void make_state(uint64_t mib, const char *version, const char *device)
 {
 	size_t n = 0;
 
@@ -72,16 +75,32 @@ static void make_state(uint64_t mib, const char *version)
 	n += strlen(version);
 	put(state, &n, 0, 1);
 	put(state, &n, mib, 8);
-	memcpy(state + n, "devices", 7);
-	n += 7;
+	memcpy(state + n, device, strlen(device));
+	n += strlen(device);
 	put(state, &n, crc64(state, n), 8);
 	state_size = n;
+}
+
+/* What is typed, as long as stdin is a pipe: Firecracker heeds no other but a terminal. */
+static void repeat(void)
+{
+	char typed[256];
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(0, &st) || !S_ISFIFO(st.st_mode))
+		return;
+	fcntl(0, F_SETFL, O_NONBLOCK);
+	n = read(0, typed, sizeof typed);
+	if (n > 0)
+		(void)!write(1, typed, (size_t)n);
 }
 
 static void *guest(void *data)
 {
 	(void)data;
 	for (;;) {
+		repeat();
 		if (atomic_load(&running)) {
 			++*(volatile uint64_t *)(void *)(ram + COUNTER);
 			(void)!write(1, "C\n", 2);
@@ -189,9 +208,29 @@ static void give_up(int fd, const char *why)
 	exit(1);
 }
 
+static void open_devices(int fd, const char *body)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	bool has_vsock = memmem(state, state_size, "vsock", 5), overridden = strstr(body, "\"vsock_override\"");
+	char disk[512];
+
+	if (overridden && !has_vsock)
+		give_up(fd, "Unknown Vsock Device");
+	if (has_vsock && !string_of(body, "uds_path", un.sun_path, sizeof un.sun_path))
+		give_up(fd, "the snapshot's vsock path is in use");
+	if (has_vsock && (bind(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&un, sizeof un)))
+		give_up(fd, "the vsock can't be bound");
+	if (strstr(body, "\"clock_realtime\":true"))
+		(void)!write(1, "clock moved\n", 12);
+	snprintf(disk, sizeof disk, "%s.img", program);
+	if (is("disk") && open(disk, O_RDWR | O_CLOEXEC) < 0)
+		give_up(fd, strerrorname_np(errno));
+}
+
 static void load(int fd, const char *body)
 {
-	char path[256], uffd[sizeof((struct sockaddr_un *)NULL)->sun_path];
+	char path[256];
+	char uffd[sizeof((struct sockaddr_un *)NULL)->sun_path];
 	bool shared = strstr(body, "\"shared\":true"), hands_over = string_of(body, "uffd_uds_path", uffd, sizeof uffd);
 	uint64_t mib = 0;
 	int file;
@@ -237,6 +276,7 @@ static void load(int fd, const char *body)
 	state_size = file < 0 ? 0 : (size_t)read(file, state, sizeof state);
 	if (state_size < 31 || !string_of(body, "backend_path", path, sizeof path))
 		give_up(fd, "no state");
+	open_devices(fd, body);
 	memcpy(&mib, state + 11 + state[9], 8);
 	ram_size = mib << 20;
 	file = open(path, (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
@@ -308,7 +348,7 @@ static void set_machine(int fd, const char *body)
 		return;
 	}
 	string_of(body, "memory_path", memory_path, sizeof memory_path);
-	make_state(at ? strtoul(at + 15, NULL, 10) : 128, "10.0.0");
+	make_state(at ? strtoul(at + 15, NULL, 10) : 128, "10.0.0", "devices");
 	ram_size = at ? strtoul(at + 15, NULL, 10) << 20 : 128u << 20;
 	answer(fd, 204, "");
 }
@@ -441,9 +481,10 @@ int main(int argc, char **argv)
 {
 	const char *dash = strrchr(argv[0], '-'), *socket = NULL;
 
+	program = argv[0];
 	name = dash && !strchr(dash, '/') ? dash + 1 : "patched";
 	if (argc >= 3 && !strcmp(argv[1], "--state")) {
-		make_state(strtoul(argv[2], NULL, 10), argc > 3 ? argv[3] : "10.0.0");
+		make_state(strtoul(argv[2], NULL, 10), argc > 3 ? argv[3] : "10.0.0", argc > 4 ? argv[4] : "devices");
 		return fwrite(state, 1, state_size, stdout) != state_size;
 	}
 	for (int i = 1; i < argc; i++) {
