@@ -99,7 +99,7 @@ int paging_create(struct paging **ret, const struct paging_options *o, struct fa
 	int r;
 
 	if (o->memory->uffd < 0)
-		return fail_errno(why, EOPNOTSUPP, "the VMM has no userfaultfd (%s)", strerrordesc_np(-o->memory->error) ?: "unknown");
+		return fail(why, EOPNOTSUPP, "the VMM has no userfaultfd (%s)", strerrordesc_np(-o->memory->error) ?: "unknown");
 	p = calloc(1, sizeof *p);
 	if (!p)
 		return fail(why, ENOMEM, "no memory to page guest RAM with");
