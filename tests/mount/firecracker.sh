@@ -123,6 +123,27 @@ snapshots() {
 test_snapshots() { snapshots standin; }
 test_real_snapshots() { snapshots real; }
 
+# Snapshots of a guest that writes all the while: each has all of one instant.
+test_real_instants() {
+	local how i
+	with real -o "$POOL_OFF,snapshot=live,mem_write=1" || return
+	mkdir "$F/a"
+	for how in memfd-shared memfd-private; do
+		command_is ok "$F/a/config/memory_backend" "$how"
+		command_is ok "$F/a/restore" "$SNAP"
+		printf '\1' | dd of="$F/a/mem" bs=1 seek=$(((2 << 20) + 8)) conv=notrunc status=none
+		wait_for 20 eval '[ "$("$TOOLS/rounds" "$F/a/mem" | cut -d, -f2)" = " all written" ]'
+		for i in {1..25}; do
+			ok mkdir "$F/a/snapshots/s$i"
+			wait_for 20 shot_in a "s$i" complete
+			is "$how, snapshot $i" "0 bad, all written" "$("$TOOLS/rounds" "$F/a/snapshots/s$i/memory.bin")"
+			ok rmdir "$F/a/snapshots/s$i"
+		done
+		echo stopped >"$F/a/state"
+		wait_for 10 in_state a exited
+	done
+}
+
 # Ten by one write, out of the pool and not; a pool of idle and of loaded ones.
 fans_out() {
 	with "$1" -o pool=4,pool_loaded=2 || return
