@@ -12,6 +12,12 @@
 
 #include "vmm/base/cleanup.h"
 
+/* linux/seccomp.h since 6.6: who asks and who answers take turns on one processor, without waking another. */
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1ul << 0)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#endif
+
 struct asked {
 	struct seccomp_notif notif;
 	char path[PATH_MAX];
@@ -95,6 +101,7 @@ int opens_init(struct opens *o, sd_event *event, int listener)
 	int r;
 
 	o->fd = listener;
+	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* an older kernel has no such thing */
 	r = sd_event_add_io(event, &o->source, listener, EPOLLIN, on_asked, o);
 	if (r < 0)
 		close_fd(&o->fd);
