@@ -158,6 +158,7 @@ static void on_exited(struct process *p, const siginfo_t *how, void *data)
 	struct failure why;
 
 	(void)p;
+	firecracker_api_flush(f->api); /* one that refuses to load says so before it ends */
 	f->timer = sd_event_source_disable_unref(f->timer);
 	for (size_t i = 0; i < ARRAY_LEN(known); i++)
 		if (how->si_code == CLD_EXITED && how->si_status == known[i].status)

@@ -210,6 +210,12 @@ int firecracker_api_send(struct firecracker_api *api, const char *method, const 
 	return 0;
 }
 
+void firecracker_api_flush(struct firecracker_api *api)
+{
+	if (api && api->busy && api->io)
+		act(api, sd_event_source_get_io_fd(api->io), CURL_CSELECT_IN);
+}
+
 struct kept {
 	char *at;
 	size_t len, size;

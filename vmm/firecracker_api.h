@@ -25,6 +25,9 @@ void firecracker_api_destroy(struct firecracker_api *api);
 /* `method` and `target` are constants; `body` is JSON, copied. Returns 0 and answers on the loop, never from inside this; -EBUSY one is under way; -ENOMEM. */
 int firecracker_api_send(struct firecracker_api *api, const char *method, const char *target, const char *body, firecracker_answer to, void *data);
 
+/* The other end has ended: what it answered before is told from inside this, and if that isn't all of an answer ECONNRESET is. */
+void firecracker_api_flush(struct firecracker_api *api);
+
 /* Sends one and waits for its answer, at most `ms` milliseconds. Returns the HTTP status, the body in `ret` (cut, with a NUL); or a negative errno. */
 int firecracker_api_ask(const char *path, const char *method, const char *target, const char *body, char *ret, size_t n, long ms);
 
