@@ -47,6 +47,7 @@ static const struct vm_watcher watcher = { .answered = on_answered, .exited = on
 static void open_scene(struct scene *s)
 {
 	*s = (struct scene){ .dir = "/tmp/forkfs-test-XXXXXX", .ram = { REGION_SHARED, RAM, memfd_create("forkfs:test", MFD_CLOEXEC) } };
+	signal(SIGPIPE, SIG_IGN); /* as in the daemon: a VMM may end while it is told something */
 	cr_assert_not_null(mkdtemp(s->dir));
 	ftruncate(s->ram.fd, RAM);
 	sd_event_new(&s->event);
