@@ -12,6 +12,10 @@
 
 #include "vmm/base/cleanup.h"
 
+/* One that does nothing but open files waits for its turn: the loop is everybody's. */
+#define TURN_USEC 100000
+#define TURN_MAX 200
+
 /* linux/seccomp.h since 6.6: who asks and who answers take turns on one processor, without waking another. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1ul << 0)
@@ -103,8 +107,10 @@ int opens_init(struct opens *o, sd_event *event, int listener)
 	o->fd = listener;
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* an older kernel has no such thing */
 	r = sd_event_add_io(event, &o->source, listener, EPOLLIN, on_asked, o);
+	if (r >= 0)
+		r = sd_event_source_set_ratelimit(o->source, TURN_USEC, TURN_MAX);
 	if (r < 0)
-		close_fd(&o->fd);
+		opens_finish(o);
 	return r < 0 ? r : 0;
 }
 
