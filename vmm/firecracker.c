@@ -365,7 +365,7 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	if (!f)
 		return fail_errno(why, ENOMEM, "start Firecracker");
 	f->vm = (struct vm){ &driver_firecracker, { .pidfd = -1 }, watcher, data, .memory = VM_MEMORY_UNKNOWN }; /* its generation is new at each load, and its own secret */
-	f->vm.memory.error = -EOPNOTSUPP;
+	f->vm.memory.error = -EOPNOTSUPP; /* unless it hands one over */
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;
 	f->launched = FIRECRACKER_LAUNCHED_NONE;

@@ -2,9 +2,11 @@
 #include "vmm/firecracker_probe.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "vmm/base/io.h"
@@ -16,6 +18,9 @@
 #define DEFAULT_PATH "firecracker"
 #define ANSWER_MS 5000
 #define RETRY_MS 2
+#ifndef USERFAULTFD_IOC_NEW /* linux/userfaultfd.h since 6.1 */
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
 #define PIECE (3ull << 30) /* RAM that it maps in one piece */
 
 /* Requests that no Firecracker carries out, for something is missing in them: a patched one says what, a stock one doesn't know a field, a variant or the way. */
@@ -149,6 +154,20 @@ static int look(const char *path, const struct kvm_facts *kvm, struct driver_fac
 	return 0;
 }
 
+/* Whether one can be made in there: by the device, which a daemon that is root opens for it, or, where there is none, by the system call as somebody without privilege. */
+static bool has_userfaultfd(void)
+{
+	AUTO_CLOSE int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), made = -1, sysctl = -1;
+	char allowed = '0';
+
+	if (device >= 0)
+		made = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
+	if (device >= 0 || errno != ENOENT)
+		return made >= 0;
+	sysctl = open("/proc/sys/vm/unprivileged_userfaultfd", O_RDONLY | O_CLOEXEC);
+	return sysctl < 0 || (read(sysctl, &allowed, 1) == 1 && allowed == '1'); /* before Linux 5.2 everybody may */
+}
+
 void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct driver_facts *ret)
 {
 	if (!path || !*path)
@@ -157,10 +176,12 @@ void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct dri
 	snprintf(ret->program.path, sizeof ret->program.path, "%s", path);
 	ret->usable = look(path, kvm, ret) == 0;
 	ret->why.code = ret->usable ? 0 : ENODEV;
+	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
+	if (!has_userfaultfd())
+		ret->program.abilities &= ~(FIRECRACKER_UFFD | FIRECRACKER_WP);
 	ret->places = ret->program.abilities & FIRECRACKER_UFFD;
 	ret->sets_clock = ret->program.abilities & FIRECRACKER_CLOCK;
 	ret->boots = ret->program.abilities & FIRECRACKER_BOOT;
-	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
 }
 
 int firecracker_check(const struct recipe *r, enum region_kind kind, const struct driver_facts *facts, struct failure *why)

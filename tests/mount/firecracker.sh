@@ -231,6 +231,32 @@ test_boot_faults() {
 	command_is EOPNOTSUPP "$F/tcg/boot" "$T/vm/base.json"
 }
 
+# Where there is no userfaultfd all pages are filled in before a guest runs.
+test_no_userfaultfd() {
+	if [ -e /dev/userfaultfd ] && [ ! -e "$T/masked" ]; then
+		touch "$T/masked"
+		exec unshare -m --propagation private bash -c 'mount --bind /dev/null /dev/userfaultfd; . tests/lib.sh; . tests/mount/firecracker.sh; run_test test_no_userfaultfd'
+	fi
+	[ -e /dev/userfaultfd ] || [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 0 ] || skip "everybody can make a userfaultfd here"
+	local how
+	with standin -o "$POOL_OFF" || return
+	for how in memfd-shared memfd-private; do
+		mkdir "$F/$how" "$F/$how.child"
+		command_is ok "$F/$how/config/memory_backend" "$how"
+		command_is ok "$F/$how.child/config/memory_backend" "$how"
+		command_is ok "$F/$how/restore" "$SNAP"
+		counts_on "$how"
+		like "how" 'stop-and-copy' "$(status_of "$how" Snapshots)"
+		ok mkdir "$F/$how/snapshots/s"
+		command_is ok "$F/$how.child/restore" "$F/$how/snapshots/s"
+		counts_on "$how.child"
+	done
+	is "filled" eager "$(status_of memfd-shared Fill)"
+	mkdir "$F/must"
+	command_is ok "$F/must/config/memory_backend" userfault
+	command_is EOPNOTSUPP "$F/must/restore" "$SNAP"
+}
+
 # What never ran ends with the daemon; who runs goes on, until the next one.
 test_kill_9() {
 	VMM=auto start -o "firecracker=$(standin patched),pool=3,pool_loaded=1"
