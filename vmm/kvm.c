@@ -88,7 +88,7 @@ static void run_guest(struct trial *t)
 {
 	struct kvm_userspace_memory_region memory = { .memory_size = GUEST_SIZE, .userspace_addr = (uintptr_t)t->guest };
 	struct kvm_run *run;
-	int kvm, vm, cpu, size;
+	int kvm, vm, cpu, size, r;
 
 	syscall(SYS_close_range, 3u, ~0u, 0);
 	kvm = did(t, "open /dev/kvm", open("/dev/kvm", O_RDWR | O_CLOEXEC));
@@ -100,7 +100,9 @@ static void run_guest(struct trial *t)
 	did(t, "map the CPU", run == MAP_FAILED ? -1 : 0);
 	set_registers(t, cpu);
 	t->started = now_ns();
-	did(t, "KVM_RUN", ioctl(cpu, KVM_RUN, 0));
+	while ((r = ioctl(cpu, KVM_RUN, 0)) < 0 && errno == EINTR) /* a debugger's doing, say */
+		;
+	did(t, "KVM_RUN", r);
 	t->exit_reason = run->exit_reason;
 	t->step = "KVM_RUN";
 	_exit(1);
