@@ -60,24 +60,26 @@ static int ask(const struct opens *o, struct asked *a, int *ret)
 	return o->answer(a->path, a->flags, ret, o->data);
 }
 
+/* In two steps. By SECCOMP_ADDFD_FLAG_SEND it would be one, which a signal of ours can divide (seen on 6.18): the process has its answer then, a descriptor 0 that it was never
+ * given. In two it may be left with one descriptor too many when a signal of its own comes between, and asks again. */
 static void reply(const struct opens *o, const struct asked *a, int result, int fd)
 {
 	struct seccomp_notif_resp resp = { .id = a->notif.id };
-	struct seccomp_notif_addfd add = {
-		.id = a->notif.id,
-		.flags = SECCOMP_ADDFD_FLAG_SEND,
-		.srcfd = (uint32_t)fd,
-		.newfd_flags = O_CLOEXEC,
-	};
+	struct seccomp_notif_addfd add = { .id = a->notif.id, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC };
+	int there = -1;
 
-	if (result == 0 && ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) >= 0)
-		return;
-	if (result == 0)
-		result = -errno;
+	if (result == 0) {
+		do
+			there = ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+		while (there < 0 && errno == EINTR);
+		result = there < 0 ? -errno : 0;
+	}
 	if (result == OPENS_PASS)
 		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-	else
+	else if (result < 0)
 		resp.error = result;
+	else
+		resp.val = there;
 	ioctl(o->fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
 

@@ -351,6 +351,33 @@ refused() {
 	like "$1" "$3" "$(error_of "$1")"
 }
 
+# One life after another, some of them ended in the middle: every restore gives a guest, and nothing is left.
+lives() {
+	local i n
+	for i in {1..12}; do
+		n=l$1-$i
+		mkdir "$F/$n"
+		[ $((i % 2)) = 0 ] || command_is ok "$F/$n/config/memory_backend" memfd-private
+		command_is ok "$F/$n/restore" "$SNAP"
+		case $(((i + $1) % 4)) in
+			0) ok mkdir "$F/$n/snapshots/s"; mkdir "$F/$n-c"; command_is ok "$F/$n-c/restore" "$F/$n/snapshots/s"; ok rmdir "$F/$n-c" ;;
+			1) mkdir "$F/$n/snapshots/s" 2>/dev/null & kill -KILL "$(pid_of "$n")"; wait $! ;;
+			2) kill -STOP "$(pid_of "$n")" ;;
+		esac
+		ok rmdir "$F/$n"
+	done
+	[ "$failures" = 0 ]
+}
+many_lives() {
+	local i pids=()
+	with "$1" -o pool=3,pool_loaded=1 || return
+	for i in 1 2 3 4; do (trap - EXIT; lives $i) & pids+=($!); done
+	for i in "${pids[@]}"; do wait "$i" || bad "a life failed"; done
+	is "forks" "" "$(ls -d "$F"/l* 2>/dev/null)"
+}
+test_lives() { many_lives standin; }
+test_real_lives() { many_lives real; }
+
 # What a snapshot's devices need beside memory.
 test_devices() {
 	local n
