@@ -38,7 +38,7 @@ struct driver_facts {
 	char version[64];      /* "7.2.22"; "" unknown */
 	char detail[160];      /* what else doctor tells; "" nothing */
 	struct driver_program program;
-	struct failure why;    /* when it is not usable: ENODEV and a sentence that says what to do */
+	struct failure why;    /* when it is not usable: ENODEV and a sentence that says what to do; EIO, ETIMEDOUT: it is the right program, which ended or said nothing */
 };
 
 /* What a VMM is started with; none of it can change later. The strings and descriptors are borrowed until the answer to start(); the driver

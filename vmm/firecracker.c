@@ -235,7 +235,7 @@ static void listens(struct firecracker *f)
 /* The connection stands from now on, and what answers there has run once: whoever waits for the next answer waits for less. */
 static void on_version(const struct failure *why, void *data)
 {
-	if (why)
+	if (why && why->code != EIO) /* whatever it says to that */
 		on_answer(why, data);
 	else
 		listens(data);

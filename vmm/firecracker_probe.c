@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "vmm/base/io.h"
 #include "vmm/firecracker_api.h"
 #include "vmm/firecracker_launch.h"
 #include "vmm/firecracker_state.h"
+#include "vmm/last_words.h"
 #include "vmm/program_output.h"
 
 #define DEFAULT_PATH "firecracker"
@@ -55,7 +57,7 @@ static int put_questions(const char *socket, unsigned int *ret, struct failure *
 	return 0;
 }
 
-/* Until it answers to its socket, or has ended. */
+/* Until it answers to its socket. It may have ended when that fails. */
 static int wait_for_socket(int created, const char *socket, const struct process *p, struct failure *why)
 {
 	struct pollfd pollers[] = { { created, POLLIN, 0 }, { p->pidfd, POLLIN, 0 } };
@@ -66,11 +68,32 @@ static int wait_for_socket(int created, const char *socket, const struct process
 	if (pollers[0].revents)
 		(void)!read(created, scrap, sizeof scrap);
 	for (int i = 0; i < ANSWER_MS / RETRY_MS && !pollers[1].revents; i++) {
-		if (firecracker_api_ask(socket, "GET", "/version", "", answer, sizeof answer, ANSWER_MS) >= 0)
+		int status = firecracker_api_ask(socket, "GET", "/version", "", answer, sizeof answer, ANSWER_MS);
+
+		if (status >= 0)
 			return 0;
+		if (status == -ETIMEDOUT)
+			return fail(why, ETIMEDOUT, "it doesn't answer");
 		poll(&pollers[1], 1, RETRY_MS);
 	}
-	return fail(why, EIO, "it ended, or doesn't listen");
+	return fail(why, EIO, "it doesn't listen");
+}
+
+/* A failure's reason is the process's end, where that came first. */
+static void end_process(struct process *p, const struct last_words *words, struct failure *why)
+{
+	struct pollfd ended = { p->pidfd, POLLIN, 0 };
+	char text[96], line[256];
+	siginfo_t how = { 0 };
+	bool by_itself = poll(&ended, 1, why->code == EIO || why->code == ECONNRESET ? RETRY_MS * 10 : 0) > 0;
+
+	process_kill(p);
+	waitid(P_PID, (id_t)p->pid, &how, WEXITED);
+	process_finish(p);
+	if (!by_itself || !why->code)
+		return;
+	last_words_read(words, line, sizeof line);
+	fail(why, EIO, "it %s%s%s", process_exit_text(&how, text, sizeof text), *line ? ": " : "", line);
 }
 
 /* `socket` is in the directory that `created` watches. */
@@ -78,20 +101,22 @@ static int ask_process(const char *path, const char *socket, int created, unsign
 {
 	const char *argv[] = { path, "--api-sock", socket, NULL };
 	char *envp[] = { NULL };
-	AUTO_CLOSE int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	struct process_spec spec = { .path = path, .argv = (char *const *)(uintptr_t)argv, .envp = envp, .output = null, .netns = -1, .open_files = 1024 };
+	AUTO_CLOSE int out = memfd_create("forkfs:probe", MFD_CLOEXEC);
+	struct process_spec spec = { .path = path, .argv = (char *const *)(uintptr_t)argv, .envp = envp, .output = out, .netns = -1, .open_files = 1024 };
 	struct process p = { .pidfd = -1 };
+	struct last_words words;
 	int r = process_spawn(&p, &spec, why);
 
 	if (r < 0)
 		return r;
+	last_words_init(&words, out);
+	words.from = 0;
 	r = wait_for_socket(created, socket, &p, why);
 	if (r == 0)
 		r = put_questions(socket, ret, why);
-	process_kill(&p);
-	waitid(P_PID, (id_t)p.pid, &(siginfo_t){ 0 }, WEXITED);
-	process_finish(&p);
-	return r;
+	end_process(&p, &words, why);
+	last_words_finish(&words);
+	return r < 0 ? -why->code : 0;
 }
 
 static int find_abilities(const char *path, unsigned int *ret, struct failure *why)
@@ -175,7 +200,8 @@ void firecracker_probe(const char *path, const struct kvm_facts *kvm, struct dri
 	*ret = (struct driver_facts){ .accel_kvm = kvm->mips > 0, .avoid = !kvm->usable };
 	snprintf(ret->program.path, sizeof ret->program.path, "%s", path);
 	ret->usable = look(path, kvm, ret) == 0;
-	ret->why.code = ret->usable ? 0 : ENODEV;
+	if (ret->why.code != EIO && ret->why.code != ETIMEDOUT) /* it is one, but not of use now */
+		ret->why.code = ret->usable ? 0 : ENODEV;
 	tell_abilities(ret->program.abilities, ret->detail, sizeof ret->detail);
 	if (!has_userfaultfd())
 		ret->program.abilities &= ~(FIRECRACKER_UFFD | FIRECRACKER_WP);

@@ -315,7 +315,9 @@ fault() {
 test_faults() {
 	standin_snapshot "$T/snap"
 	VMM=auto start -o "$POOL_OFF,timeout=1500"
-	fault early ENODEV 'makes no socket|ended|listen'
+	fault early EIO 'ended with status 1: Error: it ends early'
+	fault silent ETIMEDOUT "standin-silent: it doesn't answer"
+	fault deaf ETIMEDOUT 'makes no socket'
 	fault mute ETIMEDOUT 'did not answer within 1500 ms'
 	fault half ETIMEDOUT 'did not answer within 1500 ms'
 	fault stuck ETIMEDOUT 'did not answer within 1500 ms'

@@ -4,7 +4,8 @@
  * a real one can't be made to have. It is started under a name that says what is wrong with it (a symbolic link will do):
  *
  *   standin-patched      nothing: it has all of forkfs' patches   -stock     it has none        -old       it reads format 8.0 only
- *   standin-early        it ends at once                          -deaf      it makes no socket -mute      it never answers to a load
+ *   standin-early        it ends at once                          -deaf      it makes no socket -silent    it answers nothing
+ *   standin-mute         it never answers to a load
  *   standin-half         it sends half a header for a load        -garbage   no HTTP            -huge      a body of 1 MiB
  *   standin-refuse       400 to a load, then it ends              -raw       400 as its HTTP layer does, with no JSON
  *   standin-busy         503                                      -seccomp   it ends with status 148 at a load
@@ -396,6 +397,8 @@ static void protect(int fd, const char *body)
 
 static void handle(int fd, const char *request, const char *body)
 {
+	if (is("silent"))
+		pause();
 	if (!strncmp(request, "PUT /machine-config ", 20))
 		set_machine(fd, body);
 	else if (!strncmp(request, "PUT /boot-source ", 17))
