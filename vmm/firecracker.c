@@ -23,6 +23,7 @@
 #include "vmm/typist.h"
 
 #define GRACE_USEC 2000000 /* between the end of the control socket and that of the process */
+#define WARMING_USEC 20000
 #define RETRY_USEC 1000    /* it binds its socket before it listens */
 
 enum request { NOTHING, START, MAP, LOAD, RESUME, PAUSE, SAVE };
@@ -38,7 +39,7 @@ struct firecracker {
 
 	enum request request;
 	struct failure why; /* of the request under way, or of the end that is due */
-	sd_event_source *deferred, *timer, *created;
+	sd_event_source *deferred, *timer, *created, *warming;
 	struct firecracker_api *api;
 	struct opens opens;
 	struct typist typist;
@@ -127,7 +128,10 @@ static void on_answer(const struct failure *why, void *data)
 
 static void ask(struct firecracker *f, const char *method, const char *target, const char *body, firecracker_answer to)
 {
-	int r = firecracker_api_send(f->api, method, target, body, to, f);
+	int r;
+
+	f->warming = sd_event_source_disable_unref(f->warming);
+	r = firecracker_api_send(f->api, method, target, body, to, f);
 
 	if (r == 0)
 		return;
@@ -232,13 +236,22 @@ static void listens(struct firecracker *f)
 	ask(f, "PUT", "/machine-config", body, on_machine);
 }
 
-/* The connection stands from now on, and what answers there has run once: whoever waits for the next answer waits for less. */
+/* The connection stands from now on, and what answers there has run once: whoever waits for the next answer waits for less. Done when nobody waits. */
 static void on_version(const struct failure *why, void *data)
 {
-	if (why && why->code != EIO) /* whatever it says to that */
-		on_answer(why, data);
-	else
-		listens(data);
+	(void)why; /* whatever it is, it is said again when it matters */
+	(void)data;
+}
+
+static int on_warming(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct firecracker *f = data;
+
+	(void)source;
+	(void)usec;
+	f->warming = sd_event_source_disable_unref(f->warming);
+	firecracker_api_send(f->api, "GET", "/version", "", on_version, f);
+	return 0;
 }
 
 /* Whether it listens: a connection that is given up at once is no harm. */
@@ -251,7 +264,8 @@ static int on_listening_look(sd_event_source *source, uint64_t usec, void *data)
 	(void)usec;
 	if (fd >= 0) {
 		close_fd(&fd);
-		ask(f, "GET", "/version", "", on_version);
+		sd_event_add_time_relative(f->spec.event, &f->warming, CLOCK_MONOTONIC, WARMING_USEC, 1000, on_warming, f);
+		listens(f);
 	} else if (after(f, RETRY_USEC, on_listening_look) < 0) {
 		process_kill(&f->vm.process);
 	}
@@ -341,6 +355,7 @@ static void destroy(struct vm *vm)
 	sd_event_source_disable_unref(f->deferred);
 	sd_event_source_disable_unref(f->timer);
 	sd_event_source_disable_unref(f->created);
+	sd_event_source_disable_unref(f->warming);
 	sd_event_source_disable_unref(f->handover);
 	sd_event_source_disable_unref(f->mapped);
 	vm_memory_finish(&f->vm.memory);

@@ -19,8 +19,12 @@ struct firecracker_api {
 	bool busy;
 	bool too_long;
 	struct text body;
-	firecracker_answer to;
-	void *data;
+	struct request {
+		const char *method, *target;
+		char *body; /* owned; NULL: there is none */
+		firecracker_answer to;
+		void *data;
+	} now, next;
 };
 
 static size_t on_body(char *bytes, size_t size, size_t n, void *data)
@@ -50,16 +54,48 @@ static void explain(const char *body, size_t n, long status, struct failure *why
 	cJSON_Delete(json);
 }
 
-static void answer(struct firecracker_api *api, const struct failure *why)
-{
-	api->busy = false;
-	api->to(why, api->data);
-}
-
 static bool broke(CURLcode result)
 {
 	return result == CURLE_GOT_NOTHING || result == CURLE_COULDNT_CONNECT || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR ||
 	       result == CURLE_PARTIAL_FILE;
+}
+
+static bool set_request(CURL *easy, const char *method, const char *target, const char *body)
+{
+	char url[128];
+
+	snprintf(url, sizeof url, "http://localhost%s", target);
+	return !curl_easy_setopt(easy, CURLOPT_URL, url) && !curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) &&
+	       !curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, body);
+}
+
+/* Takes r->body, also on failure. */
+static int begin(struct firecracker_api *api, struct request *r)
+{
+	bool set = set_request(api->easy, r->method, r->target, r->body);
+
+	free_ptr(&r->body);
+	text_finish(&api->body);
+	api->too_long = false;
+	if (!set || curl_multi_add_handle(api->multi, api->easy))
+		return -ENOMEM;
+	api->busy = true;
+	api->now = *r;
+	return 0;
+}
+
+static void answer(struct firecracker_api *api, const struct failure *why)
+{
+	struct failure unbegun;
+
+	api->busy = false;
+	api->now.to(why, api->now.data);
+	if (api->busy || !api->next.body)
+		return;
+	if (begin(api, &api->next) < 0) {
+		fail(&unbegun, ENOMEM, "no memory to ask Firecracker");
+		api->next.to(&unbegun, api->next.data);
+	}
 }
 
 static void finish(struct firecracker_api *api, CURLcode result)
@@ -148,15 +184,6 @@ static bool set_up(CURL *easy, const char *path, struct curl_slist **headers)
 	       !curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
 }
 
-static bool set_request(CURL *easy, const char *method, const char *target, const char *body)
-{
-	char url[128];
-
-	snprintf(url, sizeof url, "http://localhost%s", target);
-	return !curl_easy_setopt(easy, CURLOPT_URL, url) && !curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) &&
-	       !curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, body);
-}
-
 int firecracker_api_create(struct firecracker_api **ret, sd_event *event, const char *path, struct failure *why)
 {
 	struct firecracker_api *api;
@@ -193,20 +220,22 @@ void firecracker_api_destroy(struct firecracker_api *api)
 	sd_event_source_disable_unref(api->timer);
 	sd_event_unref(api->event);
 	text_finish(&api->body);
+	free(api->next.body);
 	free(api);
 }
 
 int firecracker_api_send(struct firecracker_api *api, const char *method, const char *target, const char *body, firecracker_answer to, void *data)
 {
-	if (api->busy)
+	struct request r = { method, target, NULL, to, data };
+
+	if (api->next.body)
 		return -EBUSY;
-	text_finish(&api->body);
-	api->too_long = false;
-	if (!set_request(api->easy, method, target, body) || curl_multi_add_handle(api->multi, api->easy))
+	r.body = strdup(body);
+	if (!r.body)
 		return -ENOMEM;
-	api->busy = true;
-	api->to = to;
-	api->data = data;
+	if (!api->busy)
+		return begin(api, &r);
+	api->next = r;
 	return 0;
 }
 

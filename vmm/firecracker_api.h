@@ -22,7 +22,8 @@ int firecracker_api_create(struct firecracker_api **ret, sd_event *event, const 
 /* What is under way is never answered. NULL is accepted. */
 void firecracker_api_destroy(struct firecracker_api *api);
 
-/* `method` and `target` are constants; `body` is JSON, copied. Returns 0 and answers on the loop, never from inside this; -EBUSY one is under way; -ENOMEM. */
+/* `method` and `target` are constants; `body` is JSON, copied. Returns 0 and answers on the loop, never from inside this; -EBUSY one is under way and another one waits behind it;
+ * -ENOMEM. */
 int firecracker_api_send(struct firecracker_api *api, const char *method, const char *target, const char *body, firecracker_answer to, void *data);
 
 /* The other end has ended: what it answered before is told from inside this, and if that isn't all of an answer ECONNRESET is. */

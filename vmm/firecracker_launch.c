@@ -123,12 +123,12 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 {
 	char api[64], id[ID_MAX + 1];
 	const char *argv[] = { spec->program->path, "--api-sock", api, "--id", id, "--log-path", FIRECRACKER_LOG, "--level", "Warn", NULL };
-	char *envp[] = { NULL };
+	const char *envp[] = { "TZ=UTC0", NULL }; /* else it looks for the time zone's file when it first logs */
 	const int fds[] = { l->sockets, l->leash.theirs };
 	struct process_spec p = {
 		.path = spec->program->path,
 		.argv = (char *const *)(uintptr_t)argv,
-		.envp = envp,
+		.envp = (char *const *)(uintptr_t)envp,
 		.fds = fds,
 		.fd_count = ARRAY_LEN(fds),
 		.output = spec->log,
