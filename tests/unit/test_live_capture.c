@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -698,6 +699,19 @@ Test(live_capture, claimed_by_the_caller)
 	claim_and_write(DELTA);
 }
 
+/* Of a stopped child: until the pager has answered all that was asked, for what it is about to place can't be placed where nothing is registered. */
+static void settle(const struct vm *vm)
+{
+	struct pollfd asked = { vm->uffd, POLLIN, 0 };
+	time_t end = time(NULL) + PATIENCE;
+
+	do {
+		cr_assert_not(is_late(end), "the pager doesn't answer");
+		cr_assert_eq(pager_place(vm->paged, 0, PAGE), 0); /* behind what its thread is at */
+	} while (poll(&asked, 1, 0) > 0);
+	cr_assert_eq(pager_place(vm->paged, 0, PAGE), 0);
+}
+
 /* The pager goes on serving a region that can't be captured. */
 Test(live_capture, region_that_is_not_registered_for_it)
 {
@@ -709,6 +723,7 @@ Test(live_capture, region_that_is_not_registered_for_it)
 
 	start_vm(&vm, OVER_SOURCE);
 	stop_child(&vm);
+	settle(&vm);
 	cr_assert_eq(uffd_unregister(vm.uffd, vm.control->base, SIZE), 0);
 	cr_assert_eq(uffd_register(vm.uffd, vm.control->base, SIZE, UFFDIO_REGISTER_MODE_MISSING), 0);
 	kill(vm.pid, SIGCONT);
