@@ -363,6 +363,7 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *data)
 	(void)usec;
 	p->refill = sd_event_source_disable_unref(p->refill);
 	pool_refill(p);
+	watch_memory(p);
 	return 0;
 }
 
