@@ -81,33 +81,32 @@ static void check_kvm(struct text *t)
 	line(t, kvm.usable ? "ok" : "warn", "kvm", "%s", kvm.detail);
 }
 
-static void look_at(const struct config *config, const struct driver *driver, struct driver_facts *ret)
-{
-	int key = config_find(driver->name);
+#define DRIVERS_MAX 8
 
-	host_driver(driver, key < 0 ? NULL : config_get(config, (enum config_id)key), ret);
+static void print_driver(const struct driver *driver, const struct driver_facts *facts, bool any, struct text *t)
+{
+	if (facts->usable)
+		line(t, "ok", driver->name, "%s %s, %s", facts->program.path, facts->version, facts->detail);
+	else
+		line(t, any ? "warn" : "fail", driver->name, "%s", facts->why.text);
 }
 
 /* One that does is enough. */
 static void check_drivers(const struct config *config, struct text *t)
 {
-	struct driver_facts facts;
+	struct driver_facts facts[DRIVERS_MAX];
 	bool any = false;
 
-	for (size_t i = 0; drivers[i]; i++)
-		if (drivers[i]->automatic) {
-			look_at(config, drivers[i], &facts);
-			any = any || facts.usable;
-		}
-	for (size_t i = 0; drivers[i]; i++) {
-		if (!drivers[i]->automatic)
-			continue;
-		look_at(config, drivers[i], &facts);
-		if (facts.usable)
-			line(t, "ok", drivers[i]->name, "%s %s, %s", facts.program.path, facts.version, facts.detail);
-		else
-			line(t, any ? "warn" : "fail", drivers[i]->name, "%s", facts.why.text);
+	for (size_t i = 0; i < DRIVERS_MAX && drivers[i]; i++) {
+		int key = config_find(drivers[i]->name);
+
+		if (drivers[i]->automatic)
+			host_driver(drivers[i], key < 0 ? NULL : config_get(config, (enum config_id)key), &facts[i]);
+		any = any || (drivers[i]->automatic && facts[i].usable);
 	}
+	for (size_t i = 0; i < DRIVERS_MAX && drivers[i]; i++)
+		if (drivers[i]->automatic)
+			print_driver(drivers[i], &facts[i], any, t);
 }
 
 static void check_memory(struct text *t)

@@ -84,7 +84,7 @@ struct vm {
 	const struct vm_watcher *watcher;
 	void *data;
 	bool realtime;           /* set before map(): the guest's clock is to be moved on by what has passed since the snapshot */
-	const char *vsock;       /* the name of its guest's vsock in the directory of its sockets' (vm_spec.dir), known when load() is answered; NULL none */
+	const char *vsock;       /* where its guest's vsock is, below vm_spec.dir; known when load() is answered; NULL none */
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
 	struct vm_memory memory; /* known when the start is answered, or map(); of a boot a moment after its guest began, it may be */
 };

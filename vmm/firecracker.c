@@ -132,7 +132,6 @@ static void ask(struct firecracker *f, const char *method, const char *target, c
 
 	f->warming = sd_event_source_disable_unref(f->warming);
 	r = firecracker_api_send(f->api, method, target, body, to, f);
-
 	if (r == 0)
 		return;
 	fail_errno(&f->why, -r, "ask Firecracker for %s", target);
@@ -305,7 +304,6 @@ static int connect_all(struct firecracker *f)
 
 	f->files.log = f->launched.log;
 	r = opens_init(&f->opens, f->spec.event, steal_fd(&f->launched.opens));
-
 	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
 	if (r == 0)
 		r = firecracker_api_create(&f->api, f->spec.event, path, &f->why);

@@ -37,20 +37,23 @@ int firecracker_uffd_parse(uint64_t *ret, const char *text, size_t n, struct fai
 int firecracker_uffd_take(struct vm_memory *ret, int fd, struct failure *why)
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(sizeof(int))]; /* has room for two: whatever comes is closed */
 		struct cmsghdr head;
 	} control;
+	int fds[2] = { -1, -1 };
 	char text[MESSAGE_MAX];
 	struct iovec iov = { text, sizeof text };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	AUTO_CLOSE int uffd = -1;
+	AUTO_CLOSE int uffd = -1, more = -1;
 	uint64_t at;
 	int r;
 
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&uffd, CMSG_DATA(c), sizeof uffd);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(sizeof fds))
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	uffd = fds[0];
+	more = fds[1];
 	if (uffd < 0)
 		return fail(why, EIO, "Firecracker handed over no userfaultfd");
 	r = firecracker_uffd_parse(&at, text, (size_t)n, why);

@@ -13,7 +13,8 @@ struct foreign {
 };
 
 /* Finds the members in the directory `dir` (borrowed), as the caller. `tag`: the JSON of a forkd tag, n bytes; NULL: there is none, and the state is told by its first bytes.
- * Worker. Returns 0; -ENOENT there is no state here, or no such file; -EINVAL which file is what can't be told, or the state is none, truncated or corrupt; -EACCES; another
+ *
+ * 64 regular files are looked at, no more. Worker. Returns 0; -ENOENT there is no state here, or no such file; -EINVAL which file is what can't be told, or the state is none, truncated or corrupt; -EACCES; another
  * negative errno. */
 int foreign_find(struct foreign *ret, const struct caller *c, int dir, const char *tag, size_t n, struct failure *why);
 

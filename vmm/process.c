@@ -270,7 +270,7 @@ static void prepare(struct launch *l, const struct process_spec *spec, const cha
 	*l = (struct launch){
 		.spec = spec,
 		.program = program,
-		.schedule = { .size = sizeof l->schedule, .runtime = spec->slice },
+		.schedule = { .size = sizeof l->schedule, .nice = getpriority(PRIO_PROCESS, 0), .runtime = spec->slice },
 		.open_files = { spec->open_files, spec->open_files },
 		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
 		.opens_to = -1,

@@ -11,7 +11,7 @@
 
 struct vm_memory {
 	uint64_t at;       /* address of the first byte in its address space, 0 unknown */
-	int uffd;          /* owned: a userfaultfd for that address space, nothing registered; -1 none */
+	int uffd;          /* owned: a userfaultfd for that address space; nothing is protected, nothing missing is its affair; -1 none */
 	uint64_t features; /* what it was opened with, UFFD_FEATURE_ bits */
 	int error;         /* why there is none, a negative errno */
 	int notes;         /* owned: another one, with UFFD_FEATURES_WRITTEN; -1 none */

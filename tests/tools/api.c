@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 
 	if (argc != 5 || strlen(argv[1]) >= sizeof un.sun_path)
 		return 2;
-	strcpy(un.sun_path, argv[1]);
+	memcpy(un.sun_path, argv[1], strlen(argv[1]));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connect(fd, (struct sockaddr *)&un, sizeof un)) {
 		printf("connect %s\n", outcome(-1));
