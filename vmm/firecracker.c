@@ -303,7 +303,7 @@ static int connect_all(struct firecracker *f)
 	int r;
 
 	f->files.log = f->launched.log;
-	r = opens_init(&f->opens, f->spec.event, steal_fd(&f->launched.opens));
+	r = opens_init(&f->opens, f->spec.event, f->spec.jobs, steal_fd(&f->launched.opens));
 	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
 	if (r == 0)
 		r = firecracker_api_create(&f->api, f->spec.event, path, &f->why);

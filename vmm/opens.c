@@ -23,9 +23,11 @@
 #endif
 
 struct asked {
+	struct job job;
+	struct opens *opens; /* NULL: nobody is to be answered for any more */
 	struct seccomp_notif notif;
 	char path[PATH_MAX];
-	int flags;
+	int result; /* of reading the path */
 };
 
 /* Stops at the end of the page that ends the string or can't be read. */
@@ -46,18 +48,26 @@ static int read_path(pid_t pid, uint64_t at, char *ret, size_t size)
 	return -ENAMETOOLONG;
 }
 
-static int ask(const struct opens *o, struct asked *a, int *ret)
+static bool is_at(const struct asked *a)
 {
-	bool at = a->notif.data.nr == SYS_openat;
-	int r = read_path((pid_t)a->notif.pid, a->notif.data.args[at], a->path, sizeof a->path);
+	return a->notif.data.nr == SYS_openat;
+}
 
+static void read_run(struct job *job)
+{
+	struct asked *a = container_of(job, struct asked, job);
+
+	a->result = read_path((pid_t)a->notif.pid, a->notif.data.args[is_at(a)], a->path, sizeof a->path);
+}
+
+static int ask(const struct opens *o, const struct asked *a, int *ret)
+{
 	/* What was read is another's memory when the process has ended meanwhile. */
 	if (ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &a->notif.id))
 		return -ESRCH;
-	if (r < 0)
+	if (a->result < 0)
 		return OPENS_PASS; /* the kernel says what is wrong with it */
-	a->flags = (int)a->notif.data.args[at + 1];
-	return o->answer(a->path, a->flags, ret, o->data);
+	return o->answer(a->path, (int)a->notif.data.args[is_at(a) + 1], ret, o->data);
 }
 
 /* In two steps. By SECCOMP_ADDFD_FLAG_SEND it would be one, which a signal of ours can divide (seen on 6.18): the process has its answer then, a descriptor 0 that it was never
@@ -83,30 +93,53 @@ static void reply(const struct opens *o, const struct asked *a, int result, int 
 	ioctl(o->fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
 
+static void read_done(struct job *job)
+{
+	struct asked *a = container_of(job, struct asked, job);
+	struct opens *o = a->opens;
+	AUTO_CLOSE int given = -1;
+	int r;
+
+	if (o) {
+		o->asked = NULL;
+		r = ask(o, a, &given);
+		if (r != -ESRCH)
+			reply(o, a, r, given);
+		sd_event_source_set_enabled(o->source, SD_EVENT_ON);
+	}
+	free(a);
+}
+
+/* One at a time: a process has no more than one worker. */
 static int on_asked(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct opens *o = data;
-	struct asked a = { 0 };
-	AUTO_CLOSE int given = -1;
-	int r;
+	struct asked *a;
 
 	if (!(revents & EPOLLIN)) {
 		sd_event_source_set_enabled(source, SD_EVENT_OFF); /* nobody is left to ask */
 		return 0;
 	}
-	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &a.notif)) /* it was killed meanwhile */
+	a = calloc(1, sizeof *a);
+	if (!a || ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &a->notif)) { /* it was killed meanwhile */
+		free(a);
 		return 0;
-	r = ask(o, &a, &given);
-	if (r != -ESRCH)
-		reply(o, &a, r, given);
+	}
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	a->opens = o;
+	o->asked = a;
+	a->job.run = read_run;
+	a->job.done = read_done;
+	jobs_submit(o->jobs, &a->job);
 	return 0;
 }
 
-int opens_init(struct opens *o, sd_event *event, int listener)
+int opens_init(struct opens *o, sd_event *event, struct jobs *jobs, int listener)
 {
 	int r;
 
 	o->fd = listener;
+	o->jobs = jobs;
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* an older kernel has no such thing */
 	r = sd_event_add_io(event, &o->source, listener, EPOLLIN, on_asked, o);
 	if (r >= 0)
@@ -118,6 +151,9 @@ int opens_init(struct opens *o, sd_event *event, int listener)
 
 void opens_finish(struct opens *o)
 {
+	if (o->asked)
+		o->asked->opens = NULL;
+	o->asked = NULL;
 	o->source = sd_event_source_disable_unref(o->source);
 	close_fd(&o->fd);
 }

@@ -8,19 +8,24 @@
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
+#include "vmm/base/jobs.h"
+
 #define OPENS_PASS 1 /* the kernel opens it, as the process itself */
 
 struct opens {
 	int fd; /* the listener, -1 none */
 	sd_event_source *source;
+	struct jobs *jobs;
+	struct asked *asked; /* the one whose path is being read; NULL none */
 	/* `path` as the process gave it, `flags` of open(2). Returns 0 and in *ret a descriptor that becomes its answer, ours to close; OPENS_PASS; or a negative errno
 	 * that the process gets. What is passed is opened by whatever name is there then: no border against a process that changes it meanwhile. */
 	int (*answer)(const char *path, int flags, int *ret, void *data);
 	void *data;
 };
 
-/* Takes `listener`, process_spec's; answer and data are set already. Returns 0 or a negative errno. */
-int opens_init(struct opens *o, sd_event *event, int listener);
+/* Takes `listener`, process_spec's, also on failure; answer and data are set already. A path is read by a worker: the memory that it is in may be such as the process
+ * itself has to provide. Returns 0 or a negative errno. */
+int opens_init(struct opens *o, sd_event *event, struct jobs *jobs, int listener);
 
 /* Whoever waits, or comes yet, waits for another one that has the listener, or is refused. One that was never begun must have fd -1. */
 void opens_finish(struct opens *o);

@@ -183,16 +183,19 @@ Test(process, asks_about_what_it_opens)
 	struct process_spec spec = { SHELL("read x </forkfs/greeting; echo $x; cat /forkfs/greeting; cat /forkfs/none; cat /proc/self/comm; cat /no/such"), .envp = no_environment,
 				     .output = file, .ret_opens = &listener };
 	sd_event *event;
+	struct jobs *jobs;
 	char out[512] = "";
 
 	cr_assert_eq(sd_event_new(&event), 0);
 	cr_assert_eq(process_spawn(&p, &spec, &why), 0, "%s", why.text);
 	cr_assert_geq(listener, 0);
-	cr_assert_eq(opens_init(&o, event, listener), 0);
+	cr_assert_eq(jobs_create(&jobs, event, 2), 0);
+	cr_assert_eq(opens_init(&o, event, jobs, listener), 0);
 	cr_assert_geq(process_watch(&p, event, on_asker_exited, event), 0);
 	cr_assert_eq(sd_event_loop(event), 0);
 	process_finish(&p);
 	opens_finish(&o);
+	jobs_destroy(jobs);
 	sd_event_unref(event);
 	cr_assert_geq(pread(file, out, sizeof out - 1, 0), 0);
 	cr_assert_str_eq(out, "hello\nhello\ncat: /forkfs/none: Is a directory\ncat\ncat: /no/such: No such file or directory\n");
