@@ -104,19 +104,15 @@ static int read_state(struct firecracker_state *ret, int fd, const char *name, s
 	return r < 0 ? fail_within(why, "%s", name) : 0;
 }
 
-static int describe(struct foreign *f, const char *vmstate, const char *memory, struct failure *why)
+/* `state`, of `n` bytes, is what was read from f->vmstate. */
+static int describe(struct foreign *f, const struct firecracker_state *state, size_t n, const char *vmstate, const char *memory, struct failure *why)
 {
-	struct firecracker_state state;
 	struct recipe *r = &f->recipe;
 	struct stat st;
-	size_t n;
-	int e = read_state(&state, f->vmstate, vmstate, &n, why);
 
-	if (e < 0)
-		return e;
 	if (fstat(f->memory, &st) < 0)
 		return fail_errno(why, errno, "%s", memory);
-	*r = (struct recipe){ .format = RECIPE_FORMAT, .vcpus = 1, .ram_size = state.ram_size, .device_count = 1 };
+	*r = (struct recipe){ .format = RECIPE_FORMAT, .vcpus = 1, .ram_size = state->ram_size, .device_count = 1 };
 	snprintf(r->driver, sizeof r->driver, "firecracker");
 	snprintf(r->machine, sizeof r->machine, "firecracker");
 	snprintf(r->cpu, sizeof r->cpu, "any");
@@ -153,7 +149,7 @@ static int find_pair(struct foreign *f, struct candidates *all, struct failure *
 		return fail(why, EINVAL, "which of %u files is the memory of %s, %llu bytes, can't be told", memories, state->name, (unsigned long long)head.ram_size);
 	f->vmstate = steal_fd(&state->fd);
 	f->memory = steal_fd(&memory->fd);
-	return describe(f, state->name, memory->name, why);
+	return describe(f, &head, n, state->name, memory->name, why);
 }
 
 /* Beside the JSON, for a tag may have been moved; else where it says. */
@@ -172,7 +168,9 @@ static int open_of_tag(const struct caller *c, int dir, const char *path, struct
 
 static int find_tag(struct foreign *f, const struct caller *c, int dir, const char *json, size_t n, struct failure *why)
 {
+	struct firecracker_state state;
 	struct forkd_tag tag;
+	size_t size;
 	int r = forkd_tag_parse(&tag, json, n, why);
 
 	if (r < 0)
@@ -181,7 +179,10 @@ static int find_tag(struct foreign *f, const struct caller *c, int dir, const ch
 	if (f->vmstate < 0)
 		return f->vmstate;
 	f->memory = open_of_tag(c, dir, tag.memory, why);
-	return f->memory < 0 ? f->memory : describe(f, forkd_tag_name(tag.vmstate), forkd_tag_name(tag.memory), why);
+	if (f->memory < 0)
+		return f->memory;
+	r = read_state(&state, f->vmstate, forkd_tag_name(tag.vmstate), &size, why);
+	return r < 0 ? r : describe(f, &state, size, forkd_tag_name(tag.vmstate), forkd_tag_name(tag.memory), why);
 }
 
 int foreign_find(struct foreign *ret, const struct caller *c, int dir, const char *tag, size_t n, struct failure *why)
