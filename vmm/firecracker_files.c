@@ -36,11 +36,17 @@ static int open_device(const struct firecracker_files *f, const char *path, int 
 	return *ret < 0 ? -errno : 0;
 }
 
-/* Whatever else it writes to is a disk, which every child of its snapshot would write. Nothing is looked up: its path may lead into our own mount. */
+/* Whatever else it writes to is a disk, which every child of its snapshot would write. Nothing is looked up: its path may lead into our own mount. /dev has disks, too: a block
+ * device, a file in /dev/shm. */
 static bool writes_disk(const char *path, int flags)
 {
-	if ((flags & O_ACCMODE) == O_RDONLY || !strncmp(path, "/dev/", 5))
+	static const char *const devices[] = { "/dev/kvm", "/dev/userfaultfd", "/dev/net/tun", "/dev/null" };
+
+	if ((flags & O_ACCMODE) == O_RDONLY)
 		return false;
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+		if (!strcmp(path, devices[i]))
+			return false;
 	log_warn("a guest's disk is refused (%.200s): all children of its snapshot would write it. It has to be read-only there", path);
 	return true;
 }

@@ -224,6 +224,8 @@ static void open_devices(int fd, const char *body)
 	if (strstr(body, "\"clock_realtime\":true"))
 		(void)!write(1, "clock moved\n", 12);
 	snprintf(disk, sizeof disk, "%s.img", program);
+	if (is("disk") && (open("/dev/shm/none", O_RDWR | O_CLOEXEC) >= 0 || errno != EROFS))
+		give_up(fd, "a disk in /dev is not refused");
 	if (is("disk") && open(disk, O_RDWR | O_CLOEXEC) < 0)
 		give_up(fd, strerrorname_np(errno));
 }
