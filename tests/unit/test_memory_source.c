@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "vmm/memory/memory_source.h"
+#include "vmm/memory/overlay.h"
 
 #define PAGE ((uint64_t)PAGE_BYTES)
 #define PAGES 64
@@ -211,5 +212,44 @@ Test(memory_source, read_over)
 	cr_assert_eq(bytes_of(over), before, "reading made pages of holes");
 	cr_assert_eq(ftruncate(under, 4 * PAGE), 0);
 	cr_assert_eq(memory_source_read_over(s, over, buf, SIZE, 0), -EIO);
+	memory_source_unref(s);
+}
+
+/* A file of own pages 0, 1, 5 and 63, of which 5 is zeros, over a memory with data in 4 and 5 only. */
+Test(memory_source, overlay)
+{
+	AUTO_CLOSE int own = make_file(), fd = memfd_create("under", MFD_CLOEXEC);
+	static char expected[SIZE], buf[SIZE];
+	struct memory_source *under, *s;
+	struct extent run = { 0, 0 };
+	const struct extent runs[] = { { 0, 2 * PAGE }, { 5 * PAGE, 6 * PAGE }, { 63 * PAGE, SIZE } };
+	uint64_t end;
+
+	cr_assert_eq(ftruncate(fd, SIZE), 0);
+	memset(expected + 4 * PAGE, 'u', 2 * PAGE);
+	cr_assert_eq(pwrite(fd, expected, SIZE / 2, 0), (ssize_t)SIZE / 2);
+	under = make_source(fd, SIZE, NULL);
+	memset(buf, 0, PAGE);
+	cr_assert_eq(pwrite(own, buf, PAGE, 5 * PAGE), (ssize_t)PAGE);
+	cr_assert_eq(overlay_create(&s, own, under, &why), 0, "%s", why.text);
+	memory_source_unref(under);
+
+	memset(expected + 5 * PAGE, 0, PAGE);
+	expected[9] = 'a';
+	expected[PAGE + 9] = 'b';
+	expected[63 * PAGE + 9] = (char)('a' + 63);
+	cr_assert_eq(memory_source_read(s, buf, SIZE, 0), 0);
+	cr_assert(!memcmp(buf, expected, SIZE));
+	cr_assert_eq(memory_source_read(s, buf, PAGE, 5 * PAGE - 1), 0);
+	cr_assert(buf[0] == 'u' && !buf[1]);
+	for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+		cr_assert_eq(memory_source_own(s, run.end, &run), 1);
+		cr_assert_eq(run.start, runs[i].start);
+		cr_assert_eq(run.end, runs[i].end);
+	}
+	cr_assert_eq(memory_source_own(s, run.end, &run), 0);
+	cr_assert_eq(memory_source_data(s, 40 * PAGE, &end), 0);
+	cr_assert_eq(end, 63 * PAGE);
+	cr_assert_eq(memory_source_data(s, 5 * PAGE, &end), 1);
 	memory_source_unref(s);
 }

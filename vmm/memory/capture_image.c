@@ -62,14 +62,20 @@ static bool is_zero(const char *page)
 	return !memcmp(page, zeros, CACHE_LINE) && !memcmp(page, page + CACHE_LINE, PAGE_BYTES - CACHE_LINE);
 }
 
+/* A hole of a delta's file is a page that it has not. */
+static bool leave_out(const struct capture_image *image, const char *page)
+{
+	return !image->delta && is_zero(page);
+}
+
 int capture_image_write(struct capture_image *image, const char *buf, size_t n, uint64_t offset)
 {
 	int r = 0;
 
 	for (size_t at = 0, to; r == 0 && at < n; at = to) {
-		bool zero = is_zero(buf + at);
+		bool zero = leave_out(image, buf + at);
 
-		for (to = at + PAGE_BYTES; to < n && is_zero(buf + to) == zero;)
+		for (to = at + PAGE_BYTES; to < n && leave_out(image, buf + to) == zero;)
 			to += PAGE_BYTES;
 		if (!zero)
 			r = write_whole(image->file, buf + at, to - at, offset + at);

@@ -41,7 +41,7 @@ int capture_image_find_own(struct capture_image *image, uint64_t from, uint64_t 
 /* Reads pages that are not captured from where they are. Never has a page come into being, nor waits for a fault. Returns 0 or a negative errno. */
 int capture_image_read_guest(struct capture_image *image, void *buf, size_t n, uint64_t offset);
 
-/* Writes pages into the file, but for those of zeros. Returns 0 or a negative errno. */
+/* Writes pages into the file, but for those of zeros: a delta's file has these, too, for its holes are the memory's under it. Returns 0 or a negative errno. */
 int capture_image_write(struct capture_image *image, const char *buf, size_t n, uint64_t offset);
 
 /* From now on nothing is read from the guest any more: what is not captured is lost, readers get -ECANCELED for it. */
