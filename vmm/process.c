@@ -9,12 +9,15 @@
 #include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -201,7 +204,7 @@ static int find_program(const char *name, char *ret, size_t n, struct failure *w
 }
 
 /* "1234 (any) thing)) S …": the name in parentheses may hold anything, so the fields are counted from the last one. */
-int process_start_time(pid_t pid, uint64_t *ret)
+static int stat_field(pid_t pid, int wanted, uint64_t *ret)
 {
 	char path[64], buf[1024], *at;
 	AUTO_CLOSE int fd = -1;
@@ -216,11 +219,33 @@ int process_start_time(pid_t pid, uint64_t *ret)
 		return -errno;
 	buf[n] = '\0';
 	at = strrchr(buf, ')');
-	for (int field = 2; at && field < 22; field++)
+	for (int field = 2; at && field < wanted; field++)
 		at = strchr(at + 1, ' ');
 	if (!at)
 		return -EIO;
 	*ret = strtoull(at + 1, NULL, 10);
+	return 0;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	return stat_field(pid, 22, ret);
+}
+
+int process_adopt(struct process *ret, pid_t pid, uint64_t start_time)
+{
+	AUTO_CLOSE int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
+	uint64_t start;
+	int r;
+
+	if (pidfd < 0)
+		return pid > 0 ? -errno : -ESRCH;
+	r = process_start_time(pid, &start); /* of that one: the number can't be another's as long as the descriptor is alive */
+	if (r < 0 || start != start_time)
+		return r < 0 && r != -ENOENT ? r : -ESRCH;
+	if (poll(&(struct pollfd){ pidfd, POLLIN, 0 }, 1, 0) > 0) /* nobody has reaped it yet */
+		return -ESRCH;
+	*ret = (struct process){ .pid = pid, .pidfd = steal_fd(&pidfd), .start_time = start_time };
 	return 0;
 }
 
@@ -365,7 +390,29 @@ int process_spawn(struct process *ret, const struct process_spec *spec, struct f
 	return r;
 }
 
-/* An adopted process is not our child: how it ended is unknown, si_code stays 0. */
+/* linux/pidfd.h since 6.13 and 6.15. */
+struct pidfd_information {
+	uint64_t mask, cgroup;
+	uint32_t pid, tgid, ppid, ids[8];
+	int32_t exit_code; /* as wait(2)'s status */
+};
+#define PIDFD_EXIT (1ull << 3)
+#define PIDFD_GET_INFORMATION _IOWR(0xff, 11, struct pidfd_information)
+
+/* An adopted process is not our child: how it ended is in /proc until whoever is its parent now has reaped it, and then the kernel may tell by the descriptor. */
+static void look_at_end(const struct process *p, siginfo_t *how)
+{
+	struct pidfd_information info = { .mask = PIDFD_EXIT };
+	uint64_t status;
+
+	if (!ioctl(p->pidfd, PIDFD_GET_INFORMATION, &info) && (info.mask & PIDFD_EXIT))
+		status = (uint64_t)info.exit_code;
+	else if (stat_field(p->pid, 52, &status) < 0 || syscall(SYS_pidfd_send_signal, p->pidfd, 0, NULL, 0))
+		return; /* it is reaped: the number may be another's */
+	how->si_code = WIFEXITED((int)status) ? CLD_EXITED : CLD_KILLED;
+	how->si_status = WIFEXITED((int)status) ? WEXITSTATUS((int)status) : WTERMSIG((int)status);
+}
+
 static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct process *p = data;
@@ -375,6 +422,7 @@ static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *dat
 	if (waitid(P_PIDFD, (id_t)fd, &how, WEXITED | WNOHANG) < 0) {
 		if (errno != ECHILD)
 			return 0;
+		look_at_end(p, &how);
 	} else if (!how.si_pid) {
 		return 0;
 	}
@@ -412,6 +460,6 @@ char *process_exit_text(const siginfo_t *how, char *buf, size_t n)
 	else if (how->si_code == CLD_KILLED || how->si_code == CLD_DUMPED)
 		snprintf(buf, n, "was killed by signal %d (%s)", how->si_status, strsignal(how->si_status) ?: "unknown");
 	else
-		snprintf(buf, n, "ended");
+		snprintf(buf, n, "ended, how is unknown");
 	return buf;
 }

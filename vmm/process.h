@@ -46,7 +46,12 @@ struct process {
  * -ENOMEM no room; whatever else a step failed with, the sentence says which. *ret is untouched on failure and nothing is left. */
 int process_spawn(struct process *ret, const struct process_spec *spec, struct failure *why);
 
-/* Calls `exited` on the loop, once, after the process has ended and was reaped. Returns 0 or a negative errno. */
+/* Takes hold of a process that another daemon spawned: `pid`, if it is still the one that began at `start_time`. Any thread. Returns 0, -ESRCH it has ended, or another
+ * negative errno; *ret is untouched on failure. */
+int process_adopt(struct process *ret, pid_t pid, uint64_t start_time);
+
+/* Calls `exited` on the loop, once, after the process has ended and was reaped. Of one that was adopted, and so is another's to reap, how->si_code is 0 where
+ * that can't be found out any more. Returns 0 or a negative errno. */
 int process_watch(struct process *p, sd_event *event, void (*exited)(struct process *, const siginfo_t *, void *), void *data);
 
 /* SIGKILL by pidfd. Harmless when it has ended. */
@@ -58,7 +63,7 @@ void process_finish(struct process *p);
 /* Field 22 of /proc/PID/stat, in clock ticks since the host's boot. Returns 0, -ESRCH or another negative errno. */
 int process_start_time(pid_t pid, uint64_t *ret);
 
-/* "ended with status 1", "was killed by signal 9 (Killed)". Returns buf. */
+/* "ended with status 1", "was killed by signal 9 (Killed)", "ended, how is unknown". Returns buf. */
 char *process_exit_text(const siginfo_t *how, char *buf, size_t n);
 
 #endif
