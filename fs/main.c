@@ -17,6 +17,7 @@
 #include "vmm/base/log.h"
 
 #define REQUESTS_A_TURN 64
+#define ADOPTION_MAX_US 5000000 /* how long the mount waits for the VMs of a former daemon */
 #define END_MAX_US 20000000 /* how long the end waits for VMs to go */
 
 struct daemon {
@@ -48,8 +49,11 @@ static void to_syslog(enum log_level level, const char *line)
 
 static void check_end(struct daemon *d)
 {
-	if (d->ending && forks_gone(d->forks))
-		sd_event_exit(d->event, 0);
+	if (!d->ending || !forks_gone(d->forks))
+		return;
+	if (d->options.keep)
+		forks_leave(d->forks);
+	sd_event_exit(d->event, 0);
 }
 
 static void on_forks_changed(struct listener *l)
@@ -71,7 +75,10 @@ static void begin_end(struct daemon *d)
 	if (d->ending)
 		return;
 	d->ending = true;
-	forks_end(d->forks);
+	if (d->options.keep)
+		forks_keep(d->forks);
+	else
+		forks_end(d->forks);
 	sd_event_add_time_relative(d->event, NULL, CLOCK_MONOTONIC, END_MAX_US, 0, end_overdue, d);
 	check_end(d);
 }
@@ -255,6 +262,29 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
+static int adoption_overdue(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	*(bool *)data = true;
+	return 0;
+}
+
+/* Whoever looks once the mount stands finds the VMs of a former daemon as they were; one that doesn't answer holds up nobody. */
+static int await_adoption(struct daemon *d)
+{
+	sd_event_source *timer = NULL;
+	bool overdue = false;
+	int r = 0;
+
+	if (!forks_adopted(d->forks))
+		r = sd_event_add_time_relative(d->event, &timer, CLOCK_MONOTONIC, ADOPTION_MAX_US, 0, adoption_overdue, &overdue);
+	while (r >= 0 && !overdue && !forks_adopted(d->forks))
+		r = sd_event_run(d->event, UINT64_MAX);
+	sd_event_source_disable_unref(timer);
+	return r < 0 ? r : 0;
+}
+
 static int run(struct daemon *d, struct failure *why)
 {
 	int r;
@@ -269,6 +299,9 @@ static int run(struct daemon *d, struct failure *why)
 	r = forks_create(&d->forks, d->event, d->options.state, &d->options.config, why);
 	if (r < 0)
 		return r;
+	r = await_adoption(d);
+	if (r < 0)
+		return fail_errno(why, -r, "the VMs of the former daemon");
 	r = fs_create(&d->fs, d->forks, d->options.allow_other);
 	if (r < 0)
 		return fail_errno(why, -r, "the filesystem can't start");

@@ -19,6 +19,7 @@ const char options_help[] =
 	"  -V, --version  the version\n"
 	"  -o state=DIR   where the daemon keeps what a successor needs; by default one a mount point,\n"
 	"                 under /run/forkfs, for an ordinary user under $XDG_RUNTIME_DIR\n"
+	"  -o keep        at its end (umount, SIGTERM) leave the VMs running, for the next daemon on that state\n"
 	"  -o allow_other users beside the one who mounts may use it\n"
 	"  -o log=LEVEL   error, warn, info (default) or debug\n"
 	"  -o KEY=VALUE   any setting of MOUNTPOINT/config, e.g. vmm=qemu,forks_max=100\n"
@@ -95,8 +96,10 @@ static int one_option(struct options *o, char *word, struct failure *why)
 		o->allow_other = true;
 		return 0;
 	}
-	if (!strcmp(word, "keep"))
-		return fail(why, EOPNOTSUPP, "-o keep: this version can't take VMs over from another daemon yet, so it doesn't leave them running");
+	if (!strcmp(word, "keep")) {
+		o->keep = true;
+		return 0;
+	}
 	if (among(word, kernel_words, ARRAY_LEN(kernel_words)))
 		return add_kernel_word(o, word);
 	if (!value)

@@ -10,7 +10,7 @@
 #include "vmm/config.h"
 
 struct options {
-	bool foreground, help, version, allow_other, debug;
+	bool foreground, help, version, keep, allow_other, debug;
 	char *source;      /* as /proc/mounts shows it */
 	char *mountpoint;  /* absolute, resolved */
 	char *state;       /* the state directory, absolute */

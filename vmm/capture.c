@@ -40,6 +40,13 @@ static void tell_complete(struct capture *c)
 	fork_changed(f);
 }
 
+/* Tells a successor of the daemon that the file is whole: until then it may be written. */
+static void mark_whole(const struct capture *c)
+{
+	if (c->shot->dir >= 0 && fchmodat(c->shot->dir, "memory.bin", 0400, 0))
+		log_warn("the memory of a snapshot can't be marked as whole: %m");
+}
+
 /* A whole memory that doesn't change any more can be mapped by private children as it is. */
 static void end_run(struct job *job)
 {
@@ -50,6 +57,8 @@ static void end_run(struct job *job)
 		c->result = fail(&c->why, ECANCELED, "it was called off");
 	if (!c->snapshot)
 		return;
+	if (c->result == 0)
+		mark_whole(c);
 	if (c->result == 0 && !c->snapshot->delta && !c->snapshot->template)
 		template_wrap(&c->snapshot->template, c->snapshot->file, c->snapshot->recipe.ram_size, &c->why);
 	else if (c->result < 0 && c->shot->dir >= 0)
@@ -110,7 +119,10 @@ static int find_paging(struct fork *f, struct failure *why)
 	if (r < 0)
 		return r;
 	paging_watch(f->paging, fork_memory_broke, f);
-	f->vm->memory.noted = false; /* the capture takes the memory from it */
+	if (f->vm->memory.noted) {
+		f->vm->memory.noted = false; /* the capture takes the memory from it */
+		fork_dir_write(f);
+	}
 	return 0;
 }
 
@@ -214,10 +226,12 @@ void capture_go_on(struct capture *c, struct shot *shot, struct snapshot *snapsh
 	c->shot = shot_hold(shot);
 	c->snapshot = snapshot_ref(snapshot);
 	c->fork->capture = c;
-	if (!c->live)
+	if (!c->live) {
+		mark_whole(c);
 		end_done(&c->end);
-	else if (c->over)
+	} else if (c->over) {
 		take_apart(c);
+	}
 }
 
 void capture_cancel(struct capture *c)

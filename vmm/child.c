@@ -187,6 +187,7 @@ static void describe(struct child *c)
 
 	f->vm_uid = c->vm_uid;
 	f->driver = s->driver;
+	f->program = s->facts.program;
 	f->recipe = s->recipe;
 	f->from_boot = s->boot;
 	f->origin = s->origin ? origin_ref(s->origin) : NULL;

@@ -64,6 +64,8 @@ struct vm_spec {
 
 struct vm;
 
+#define VM_KEPT 2
+
 /* Whoever owns the vm is told here, on the loop, never from inside a call of the driver's. */
 struct vm_watcher {
 	/* The one request under way (start, map, load, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
@@ -83,6 +85,8 @@ struct vm {
 	struct process process;
 	const struct vm_watcher *watcher;
 	void *data;
+	int kept[VM_KEPT];       /* borrowed, -1 none: what else a successor of the daemon needs to find in the process; set before map() */
+	bool left;               /* set before destroy(): the process goes on, for the next daemon */
 	bool realtime;           /* set before map(): the guest's clock is to be moved on by what has passed since the snapshot */
 	const char *vsock;       /* where its guest's vsock is, below vm_spec.dir; known when load() is answered; NULL none */
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
@@ -126,13 +130,20 @@ struct driver {
 	/* Writes the device state of the stopped guest to `fd` (an empty file; borrowed until answered). */
 	void (*save)(struct vm *vm, int fd);
 
+	/* Between two requests: it outlives the daemon from now on, and keeps vm->kept open; before that it ends with the daemon. Nothing is answered. */
+	void (*keep)(struct vm *vm);
+
+	/* Makes the vm of a guest that another daemon left: spec->id, event, jobs, program, dir, recipe, drop, uid, console and log are set. Takes `process` on success; vm->memory is the
+	 * caller's to fill in. answered() comes when it can be asked again. Returns as start(). */
+	int (*adopt)(struct vm **ret, const struct vm_spec *spec, const struct process *process, const struct vm_watcher *watcher, void *data, struct failure *why);
+
 	/* Types into the serial console. Returns how many bytes were taken, at least 1; -EAGAIN: typable() will tell; -EIO. */
 	ssize_t (*type)(struct vm *vm, const void *data, size_t n);
 
 	/* Ends the process by SIGKILL whatever it does; exited() follows. */
 	void (*kill)(struct vm *vm);
 
-	/* Frees it; only after exited(), or before a process was there. */
+	/* Frees it; after exited(), or before a process was there, or to leave one that is kept to the next daemon. */
 	void (*destroy)(struct vm *vm);
 };
 

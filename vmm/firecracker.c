@@ -18,6 +18,7 @@
 #include "vmm/firecracker_launch.h"
 #include "vmm/firecracker_probe.h"
 #include "vmm/firecracker_uffd.h"
+#include "vmm/open_files.h"
 #include "vmm/opens.h"
 #include "vmm/sockets.h"
 #include "vmm/typist.h"
@@ -358,7 +359,7 @@ static void destroy(struct vm *vm)
 	sd_event_source_disable_unref(f->mapped);
 	vm_memory_finish(&f->vm.memory);
 	process_finish(&f->vm.process);
-	if (f->launched.sockets >= 0) {
+	if (f->launched.sockets >= 0 && !vm->left) {
 		unlinkat(f->launched.sockets, FIRECRACKER_API, 0);
 		unlinkat(f->launched.sockets, FIRECRACKER_HANDOVER, 0);
 		unlinkat(f->launched.sockets, FIRECRACKER_GUEST_VSOCK, 0);
@@ -370,14 +371,17 @@ static void destroy(struct vm *vm)
 	free(f);
 }
 
-static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+static int make(struct firecracker **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data)
 {
 	struct firecracker *f = calloc(1, sizeof *f);
 	int r;
 
 	if (!f)
-		return fail_errno(why, ENOMEM, "start Firecracker");
-	f->vm = (struct vm){ &driver_firecracker, { .pidfd = -1 }, watcher, data, .memory = VM_MEMORY_UNKNOWN }; /* its generation is new at each load, and its own secret */
+		return -ENOMEM;
+	/* Its generation is new at each load, and its own secret. */
+	f->vm = (struct vm){
+		.driver = &driver_firecracker, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN
+	};
 	f->vm.memory.error = -EOPNOTSUPP; /* unless it hands one over */
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;
@@ -391,11 +395,80 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	r = f->id ? sd_event_add_defer(spec->event, &f->deferred, on_deferred, f) : -ENOMEM;
 	if (r < 0) {
 		destroy(&f->vm);
-		return fail_errno(why, -r, "start Firecracker");
+		return r;
 	}
 	sd_event_source_set_enabled(f->deferred, SD_EVENT_OFF);
+	*ret = f;
+	return 0;
+}
+
+static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct firecracker *f;
+	int r = make(&f, spec, watcher, data);
+
+	if (r < 0)
+		return fail_errno(why, -r, "start Firecracker");
 	f->job = (struct job){ .run = run_launch, .done = launch_done };
 	jobs_submit(spec->jobs, &f->job);
+	*ret = &f->vm;
+	return 0;
+}
+
+/* --- adoption ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Its stdin is a pipe, of which it holds the other end open: a FIFO's any end can be opened anew. */
+static int reopen_console(struct firecracker *f)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/fd/0", (int)f->vm.process.pid);
+	fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	return fd < 0 ? -errno : typist_init(&f->typist, f->spec.event, fd, on_typable, f);
+}
+
+static int reconnect(struct firecracker *f, struct failure *why)
+{
+	char path[64];
+	int r = open_files_take_anonymous(&f->vm.process, "anon_inode:seccomp notify");
+
+	if (r >= 0)
+		r = opens_init(&f->opens, f->spec.event, f->spec.jobs, r);
+	if (r < 0)
+		return fail_errno(why, -r, "be asked about what Firecracker opens");
+	f->launched.sockets = openat(f->spec.dir, FIRECRACKER_SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (f->launched.sockets < 0)
+		return fail_errno(why, errno, "the directory of Firecracker's sockets");
+	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
+	r = firecracker_api_create(&f->api, f->spec.event, path, why);
+	if (r < 0)
+		return r;
+	r = reopen_console(f);
+	if (r < 0)
+		log_warn("%s: its console takes nothing any more: %s", f->id, strerror(-r));
+	r = process_watch(&f->vm.process, f->spec.event, on_exited, f);
+	return r < 0 ? fail_errno(why, -r, "watch Firecracker") : 0;
+}
+
+static int adopt(struct vm **ret, const struct vm_spec *spec, const struct process *process, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct firecracker *f;
+	int r = make(&f, spec, watcher, data);
+
+	if (r < 0)
+		return fail_errno(why, -r, "take over Firecracker");
+	f->vm.process = *process;
+	last_words_init(&f->launched.words, spec->log);
+	f->files.log = f->launched.log = fcntl(spec->log, F_DUPFD_CLOEXEC, 3);
+	r = reconnect(f, why);
+	if (r < 0) {
+		f->vm.process = (struct process){ .pidfd = -1 };
+		close_fd(&f->launched.sockets); /* what is in there is needed still */
+		destroy(&f->vm);
+		return r;
+	}
+	ask(f, "GET", "/version", "", on_answer);
 	*ret = &f->vm;
 	return 0;
 }
@@ -494,6 +567,7 @@ static void map(struct vm *vm, const struct region *ram, int vmstate)
 	begin(f, MAP);
 	f->shared = !ram;
 	f->files.vmstate = vmstate;
+	f->opens.beside = f->vm.kept;
 	f->files.memory = f->memory = fcntl(ram ? ram->fd : f->launched.ram, F_DUPFD_CLOEXEC, 3);
 	if (f->memory < 0)
 		fail_errno(&f->why, errno, "a descriptor for Firecracker's memory");
@@ -550,7 +624,6 @@ static void resume(struct vm *vm)
 	struct firecracker *f = of(vm);
 
 	begin(f, RESUME);
-	leash_release(&f->launched.leash);
 	if (f->unborn)
 		ask(f, "PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", on_begun);
 	else
@@ -579,6 +652,12 @@ static void save(struct vm *vm, int fd)
 		    "{\"snapshot_type\":\"Full\",\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_file_path\":\"" FIRECRACKER_SCRATCH "\"}", on_answer);
 }
 
+/* What it is to keep it was given with its memory. */
+static void keep(struct vm *vm)
+{
+	leash_release(&of(vm)->launched.leash);
+}
+
 static ssize_t type(struct vm *vm, const void *data, size_t n)
 {
 	return typist_type(&of(vm)->typist, data, n);
@@ -603,6 +682,8 @@ const struct driver driver_firecracker = {
 	.resume = resume,
 	.pause = pause_,
 	.save = save,
+	.keep = keep,
+	.adopt = adopt,
 	.type = type,
 	.kill = kill_,
 	.destroy = destroy,

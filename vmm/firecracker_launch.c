@@ -124,7 +124,7 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 	char api[64], id[ID_MAX + 1];
 	const char *argv[] = { spec->program->path, "--api-sock", api, "--id", id, "--log-path", FIRECRACKER_LOG, "--level", "Warn", NULL };
 	const char *envp[] = { "TZ=UTC0", NULL }; /* else it looks for the time zone's file when it first logs */
-	const int fds[] = { l->sockets, l->leash.theirs };
+	const int fds[] = { l->sockets, l->leash.theirs, l->console }; /* the console's writing end, too: without one it would read the end when this daemon dies */
 	struct process_spec p = {
 		.path = spec->program->path,
 		.argv = (char *const *)(uintptr_t)argv,

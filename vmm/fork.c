@@ -8,6 +8,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
+#include "vmm/fork_record.h"
 
 static const char *const state_names[FORK_STATES] = {
 	[FORK_EMPTY] = "empty",	  [FORK_RESTORING] = "restoring", [FORK_RUNNING] = "running",
@@ -90,7 +91,10 @@ void fork_set_state(struct fork *f, enum fork_state state)
 		return;
 	f->state = state;
 	clock_gettime(CLOCK_REALTIME, &f->changed);
-	fork_changed(f);
+	if (f->known == FORK_KNOWN)
+		fork_changed(f);
+	else
+		signal_emit(&f->listeners);
 }
 
 void fork_set_error(struct fork *f, const struct failure *why)
@@ -143,7 +147,7 @@ static int may_create(const struct forks *all, const char *id, struct failure *w
 	return 0;
 }
 
-static struct fork *alloc_fork(struct forks *all, const char *id, uid_t uid, gid_t gid)
+static struct fork *alloc_fork(struct forks *all, const char *id, uint64_t serial, uid_t uid, gid_t gid)
 {
 	struct fork *f = calloc(1, sizeof *f);
 
@@ -151,7 +155,7 @@ static struct fork *alloc_fork(struct forks *all, const char *id, uid_t uid, gid
 		return NULL;
 	f->all = all;
 	f->refs = 1;
-	f->serial = all->next_serial++;
+	f->serial = serial;
 	f->uid = uid;
 	f->gid = gid;
 	f->mode = 0700;
@@ -166,20 +170,61 @@ static struct fork *alloc_fork(struct forks *all, const char *id, uid_t uid, gid
 	return f;
 }
 
-int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why)
+static void init_records(struct fork *f)
+{
+	record_init(&f->console, config_number(&f->config, CONFIG_CONSOLE_MAX));
+	record_init(&f->log, config_number(&f->config, CONFIG_CONSOLE_MAX));
+}
+
+static void join(struct fork *f)
+{
+	list_append(&f->all->list, &f->link);
+	f->all->count++;
+}
+
+int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *r, uint64_t serial)
+{
+	struct fork *f = fork_find(all, r->id) ? NULL : alloc_fork(all, r->id, serial, r->uid, r->gid);
+	int e = f ? config_copy(&f->config, &r->config) : -EEXIST;
+
+	if (e < 0) {
+		fork_unref(f);
+		return e;
+	}
+	f->mode = r->mode;
+	f->state = r->has_vm ? FORK_EMPTY : r->state;
+	f->restore_ms = r->restore_ms;
+	f->started.tv_sec = r->started;
+	snprintf(f->error, sizeof f->error, "%s", r->error);
+	snprintf(f->exit, sizeof f->exit, "%s", r->exit);
+	snprintf(f->snapshot, sizeof f->snapshot, "%s", r->snapshot);
+	init_records(f);
+	e = fork_dir_open(f);
+	if (e == 0)
+		e = enter(f);
+	if (e < 0) {
+		fork_unref(f);
+		return e;
+	}
+	join(f);
+	*ret = f;
+	return 0;
+}
+
+static int create(struct fork **ret, struct forks *all, const char *id, enum fork_known known, uid_t uid, gid_t gid, struct failure *why)
 {
 	struct fork *f;
 	int r = may_create(all, id, why);
 
 	if (r < 0)
 		return r;
-	f = alloc_fork(all, id, uid, gid);
+	f = alloc_fork(all, id, all->next_serial++, uid, gid);
 	if (!f || config_copy(&f->config, &all->config) < 0) {
 		fork_unref(f);
 		return fail(why, ENOMEM, "fork %s: no memory", id);
 	}
-	record_init(&f->console, config_number(&f->config, CONFIG_CONSOLE_MAX));
-	record_init(&f->log, config_number(&f->config, CONFIG_CONSOLE_MAX));
+	f->known = known;
+	init_records(f);
 	r = fork_dir_create(f, why);
 	if (r == 0 && enter(f) < 0) {
 		char name[24];
@@ -192,22 +237,38 @@ int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid,
 		fork_unref(f);
 		return r;
 	}
-	list_append(&all->list, &f->link);
-	all->count++;
+	join(f);
 	fork_event(f, (struct event_facts){ .what = "created" });
 	signal_emit(&all->listeners);
 	*ret = f;
 	return 0;
 }
 
+static const char *free_id(struct forks *all, char *id, size_t n)
+{
+	do
+		snprintf(id, n, "f%u", all->next_clone++);
+	while (fork_find(all, id));
+	return id;
+}
+
+int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why)
+{
+	return create(ret, all, id, FORK_KNOWN, uid, gid, why);
+}
+
 int fork_clone(struct fork **ret, struct forks *all, uid_t uid, gid_t gid, struct failure *why)
 {
 	char id[24];
 
-	do
-		snprintf(id, sizeof id, "f%u", all->next_clone++);
-	while (fork_find(all, id));
-	return fork_create(ret, all, id, uid, gid, why);
+	return create(ret, all, free_id(all, id, sizeof id), FORK_KNOWN, uid, gid, why);
+}
+
+int fork_create_for_launch(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why)
+{
+	char any[24];
+
+	return create(ret, all, id ?: free_id(all, any, sizeof any), FORK_OF_LAUNCH, uid, gid, why);
 }
 
 int fork_begin(struct fork *f, const struct task *task, void *data, struct failure *why)
@@ -247,6 +308,7 @@ void fork_remove(struct fork *f)
 	fork_ref(f);
 	leave(f);
 	f->removed = true;
+	fork_dir_mark_removed(f);
 	f->all->count--;
 	list_remove(&f->link);
 	list_append(&f->all->leaving, &f->link);
@@ -260,6 +322,13 @@ void fork_remove(struct fork *f)
 		f->task->removed(f);
 	else
 		wind_up(f);
+	fork_unref(f);
+}
+
+void fork_leave(struct fork *f)
+{
+	leave(f);
+	fork_leave_vm(f);
 	fork_unref(f);
 }
 

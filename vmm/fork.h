@@ -61,9 +61,17 @@ struct shot {
 	int dir;               /* O_PATH, where its members are */
 	int parent;            /* O_PATH, the directory that holds it */
 	char file[224];        /* its name in there */
+	char *path;            /* the whole of it; NULL: no memory for that */
 	struct recipe recipe;
 	struct snapshot *snapshot; /* what is restored; NULL: it can't be, not yet or not any more */
 	unsigned int holds;        /* its making and its capture: the files stay until these have ended */
+};
+
+/* What a successor of the daemon is to find of a fork. */
+enum fork_known {
+	FORK_KNOWN,      /* all that it is */
+	FORK_LAUNCHING,  /* what it was before its restore or boot, which nobody has been told of yet */
+	FORK_OF_LAUNCH,  /* nothing: it came into being for a launch, and will not have been if that fails */
 };
 
 struct fork {
@@ -76,6 +84,7 @@ struct fork {
 	gid_t gid;
 	mode_t mode;      /* permission bits of its directory */
 	enum fork_state state;
+	enum fork_known known;
 	struct timespec changed; /* when the state last did, CLOCK_REALTIME */
 	bool removed;     /* rmdir has taken it out of the tree */
 	bool gone;        /* and there is nothing left of it but what files that are open still show */
@@ -90,6 +99,7 @@ struct fork {
 
 	/* The VM, while there is one. */
 	const struct driver *driver;
+	struct driver_program program;
 	struct vm *vm;
 	uid_t vm_uid;     /* 0: not one of its own */
 	struct region ram;
@@ -100,6 +110,7 @@ struct fork {
 	struct recipe recipe;
 	char snapshot[4097]; /* path it was restored from, "" none */
 	bool from_boot;
+	char vsock[64];      /* of a VM that was taken over: what vm->vsock points to */
 	double restore_ms;   /* -1 unknown */
 	struct timespec started;
 	char exit[160];      /* how the VM ended, "" it hasn't */
@@ -141,7 +152,9 @@ struct forks {
 	uint64_t next_serial;
 	unsigned int next_clone;
 	uint32_t next_uid;
+	unsigned int adopting;  /* VMs of a former daemon that haven't answered yet */
 	bool ending;            /* nothing new may begin */
+	bool keeping;           /* the VMs are left to the next daemon */
 	struct list listeners;  /* a fork came, went or changed its name; the last one is gone */
 };
 
@@ -150,9 +163,18 @@ const char *fork_state_name(enum fork_state s);
 /* The state of that name, or -1. */
 int fork_state_find(const char *name);
 
-/* Makes the state directory ready, locked against a second daemon; what an earlier daemon left behind is ended and removed. `path` is kept. Returns 0; -EBUSY another daemon
+/* Makes the state directory ready, locked against a second daemon, and begins to take over what an earlier daemon left behind (forks_adopted()). Returns 0; -EBUSY another daemon
  * has it; other errnos with a sentence. */
 int forks_create(struct forks **ret, sd_event *event, const char *state_path, const struct config *config, struct failure *why);
+
+/* Whether every VM of an earlier daemon has answered, or never will; all->listeners tells when. */
+bool forks_adopted(const struct forks *all);
+
+/* Instead of forks_end(): nothing new begins; when what is under way is done forks_gone() says so. */
+void forks_keep(struct forks *all);
+
+/* Then: forgets the forks; their VMs and files stay for the next daemon. */
+void forks_leave(struct forks *all);
 
 /* Begins to remove every fork; forks->listeners tells as they go, forks_gone() when all are. */
 void forks_end(struct forks *all);

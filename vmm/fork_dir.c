@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a successor needs of a fork, under the state directory: STATE/forks/SERIAL/ with record.json, console, log and the VMM's sockets. */
-#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,45 +10,7 @@
 #include "vmm/base/io.h"
 #include "vmm/base/log.h"
 #include "vmm/fork_private.h"
-
-static void add_vm(cJSON *json, const struct fork *f)
-{
-	cJSON_AddNumberToObject(json, "pid", f->vm->process.pid);
-	cJSON_AddNumberToObject(json, "start_time", (double)f->vm->process.start_time);
-	cJSON_AddStringToObject(json, "driver", f->driver->name);
-	cJSON_AddNumberToObject(json, "vm_uid", f->vm_uid);
-	cJSON_AddStringToObject(json, "snapshot", f->snapshot);
-	cJSON_AddNumberToObject(json, "restore_ms", f->restore_ms);
-	cJSON_AddNumberToObject(json, "started", (double)f->started.tv_sec);
-}
-
-static char *print_record(const struct fork *f)
-{
-	cJSON *json = cJSON_CreateObject();
-	AUTO_TEXT struct text recipe = { 0 };
-	char *out;
-
-	if (!json)
-		return NULL;
-	cJSON_AddNumberToObject(json, "format", 1);
-	cJSON_AddStringToObject(json, "id", f->id);
-	cJSON_AddNumberToObject(json, "uid", f->uid);
-	cJSON_AddNumberToObject(json, "gid", f->gid);
-	cJSON_AddNumberToObject(json, "mode", f->mode);
-	cJSON_AddStringToObject(json, "state", fork_state_name(f->state));
-	for (int i = 0; i < CONFIG_FORK_COUNT; i++)
-		if (f->config.value[i])
-			cJSON_AddStringToObject(json, config_keys[i].name, f->config.value[i]);
-	if (f->vm && f->vm->process.pid) {
-		add_vm(json, f);
-		recipe_print(&f->recipe, &recipe);
-		if (recipe.data)
-			cJSON_AddItemToObject(json, "recipe", cJSON_Parse(recipe.data));
-	}
-	out = cJSON_PrintUnformatted(json);
-	cJSON_Delete(json);
-	return out;
-}
+#include "vmm/fork_record.h"
 
 static int write_whole(int dir, const char *name, const char *data)
 {
@@ -60,21 +21,44 @@ static int write_whole(int dir, const char *name, const char *data)
 
 int fork_dir_write(struct fork *f)
 {
-	AUTO_FREE char *json = print_record(f);
-	int r = json ? write_whole(f->dir, "record.json.new", json) : -ENOMEM;
+	AUTO_FREE char *json = NULL;
+	struct fork_record record;
+	int r;
 
-	if (r == 0 && renameat(f->dir, "record.json.new", f->dir, "record.json"))
+	if (f->known == FORK_OF_LAUNCH)
+		return 0;
+	if (fork_record_take(&record, f) == 0)
+		json = fork_record_print(&record);
+	fork_record_finish(&record);
+	r = json ? write_whole(f->dir, RECORD ".new", json) : -ENOMEM;
+
+	if (r == 0 && renameat(f->dir, RECORD ".new", f->dir, RECORD))
 		r = -errno;
 	if (r < 0) {
-		unlinkat(f->dir, "record.json.new", 0);
+		unlinkat(f->dir, RECORD ".new", 0);
 		log_warn("fork %s: its record can't be written: %s", f->id, strerror(-r));
 	}
 	return r;
 }
 
+void fork_dir_mark_removed(const struct fork *f)
+{
+	if (f->dir >= 0 && renameat(f->dir, RECORD, f->dir, RECORD_OF_REMOVED) && errno != ENOENT)
+		log_warn("fork %s: its record can't be marked as that of a removed one: %m", f->id);
+}
+
 static void dir_name(const struct fork *f, char name[24])
 {
 	snprintf(name, 24, "%llu", (unsigned long long)f->serial);
+}
+
+int fork_dir_open(struct fork *f)
+{
+	char name[24];
+
+	dir_name(f, name);
+	f->dir = openat(f->all->forks_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return f->dir < 0 ? -errno : 0;
 }
 
 int fork_dir_create(struct fork *f, struct failure *why)
@@ -85,8 +69,9 @@ int fork_dir_create(struct fork *f, struct failure *why)
 	dir_name(f, name);
 	if (mkdirat(f->all->forks_fd, name, 0700))
 		return fail_errno(why, errno, "fork %s: its state directory %s/forks/%s", f->id, f->all->state_path, name);
-	f->dir = openat(f->all->forks_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	r = f->dir < 0 ? -errno : fork_dir_write(f);
+	r = fork_dir_open(f);
+	if (r == 0)
+		r = fork_dir_write(f);
 	if (r < 0) {
 		remove_tree(f->all->forks_fd, name);
 		return fail_errno(why, -r, "fork %s: its record in %s/forks/%s", f->id, f->all->state_path, name);

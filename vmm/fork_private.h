@@ -22,6 +22,9 @@ struct task {
 /* fork.c: states and what is told of them. Keeps a reference of the caller's meanwhile. */
 void fork_set_state(struct fork *f, enum fork_state state);
 
+/* A fork for one of a launch's children; `id` NULL: one that nobody uses. As fork_create(), but a successor finds none until the launch has succeeded. */
+int fork_create_for_launch(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why);
+
 /* Writes the record, tells the listeners: for a change that is none of the state. */
 void fork_changed(struct fork *f);
 
@@ -61,20 +64,39 @@ int fork_dir_create(struct fork *f, struct failure *why);
 /* Writes record.json anew (a name aside, then rename). A failure is logged. */
 int fork_dir_write(struct fork *f);
 
+/* A successor ends and removes what is left of it. */
+void fork_dir_mark_removed(const struct fork *f);
+
+/* Opens the directory that is there already, of a fork of that serial. Returns 0 or a negative errno. */
+int fork_dir_open(struct fork *f);
+
 /* Opens a fresh console or log, in place of the old one: worker. Returns the descriptor, O_RDWR|O_APPEND, or a negative errno. */
 int fork_dir_record(int dir, const char *name, uid_t uid, struct failure *why);
 
 /* What a fork that is removed holds: taken apart on a worker, and then the fork is told as gone. */
 void fork_dispose(struct fork *f);
 
-/* Ends and removes what an earlier daemon left under the state directory. */
-void forks_sweep(struct forks *all);
+/* adopt.c: takes over what an earlier daemon left under the state directory. */
+void forks_adopt(struct forks *all);
+
+/* fork.c: a fork as its record has it, but for its VM and snapshots. Returns 0 or a negative errno. */
+struct fork_record;
+int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *r, uint64_t serial);
+
+/* fork_vm.c: leaves the VM to the next daemon. */
+void fork_leave_vm(struct fork *f);
 
 /* Removes a directory and all that is in it. */
 void remove_tree(int parent, const char *name);
 
+/* fork.c: forgets the fork; what it has stays, for the next daemon. */
+void fork_leave(struct fork *f);
+
 /* shot.c */
 void shot_drop(struct shot *s);
+
+/* Forgets the snapshot; its files stay, for the next daemon. */
+void shot_leave(struct shot *s);
 
 /* A reference that keeps the files, too: the last one to go removes those of a snapshot that was dropped meanwhile. */
 struct shot *shot_hold(struct shot *s);

@@ -181,9 +181,17 @@ void fork_release_vm(struct fork *f)
 	signal_emit(&f->typable);
 }
 
+void fork_leave_vm(struct fork *f)
+{
+	if (f->vm)
+		f->vm->left = true;
+	fork_release_vm(f);
+}
+
+/* How one ended that another daemon started may be unknown: no failure, then. */
 static bool clean_end(const struct fork *f, const siginfo_t *how)
 {
-	return f->stopping || (how->si_code == CLD_EXITED && how->si_status == 0);
+	return f->stopping || !how->si_code || (how->si_code == CLD_EXITED && how->si_status == 0);
 }
 
 void fork_vm_ended(struct fork *f, const siginfo_t *how)

@@ -165,7 +165,7 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 	}
 	if (all->root)
 		all->netns = empty_netns();
-	forks_sweep(all);
+	forks_adopt(all);
 	r = pool_create(&all->pool, all);
 	if (r < 0) {
 		forks_destroy(all);
@@ -185,9 +185,39 @@ void forks_end(struct forks *all)
 		fork_remove(f);
 }
 
+void forks_keep(struct forks *all)
+{
+	all->ending = true;
+	all->keeping = true;
+	pool_end(all->pool);
+}
+
+static bool busy(const struct forks *all)
+{
+	const struct fork *f;
+
+	list_for_each(f, &all->list, link)
+		if (f->task || f->capture)
+			return true;
+	return false;
+}
+
 bool forks_gone(const struct forks *all)
 {
-	return list_empty(&all->list) && list_empty(&all->leaving) && pool_gone(all->pool);
+	return (all->keeping ? !busy(all) : list_empty(&all->list)) && list_empty(&all->leaving) && pool_gone(all->pool);
+}
+
+void forks_leave(struct forks *all)
+{
+	struct fork *f;
+	struct shot *s;
+
+	while ((f = list_first(&all->list, struct fork, link))) {
+		list_remove(&f->link);
+		while ((s = list_first(&f->shots, struct shot, link)))
+			shot_leave(s);
+		fork_leave(f);
+	}
 }
 
 /* The directory "forkfs" that holds those of all mount points goes with the last of them. */
@@ -227,7 +257,8 @@ void forks_destroy(struct forks *all)
 	forks_drain(all);
 	pool_destroy(all->pool);
 	template_forget(UINT64_MAX);
-	remove_state(all);
+	if (!all->keeping)
+		remove_state(all);
 	events_finish(&all->events);
 	config_finish(&all->config);
 	close_fd(&all->forks_fd);

@@ -105,31 +105,34 @@ void handover_finish(struct handover *h)
 	close_fd(&h->fd);
 }
 
-static int say(const struct handover *h, char byte, int memory)
+static int say(const struct handover *h, char byte, const int *fds, size_t count)
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(HANDOVER_KEPT * sizeof(int))];
 		struct cmsghdr head;
 	} control = { 0 };
 	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = memory < 0 ? NULL : &control, .msg_controllen = memory < 0 ? 0 : sizeof control };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = count ? &control : NULL, .msg_controllen = count ? CMSG_SPACE(count * sizeof(int)) : 0 };
 
 	control.head.cmsg_level = SOL_SOCKET;
 	control.head.cmsg_type = SCM_RIGHTS;
-	control.head.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&control.head), &memory, sizeof memory);
+	control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
 	return sendmsg(h->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? 0 : -errno;
 }
 
 int handover_give(struct handover *h, int memory)
 {
-	return say(h, HANDOVER_MAP, memory);
+	return say(h, HANDOVER_MAP, &memory, 1);
 }
 
-int handover_live(struct handover *h)
+int handover_live(struct handover *h, const int *keep, size_t n)
 {
-	int r = h->lives ? 0 : say(h, HANDOVER_LIVE, -1);
+	int fds[HANDOVER_KEPT] = { -1, -1 };
+	size_t count = 0;
 
-	h->lives = h->lives || r == 0;
-	return r;
+	for (size_t i = 0; i < n; i++)
+		if (keep[i] >= 0)
+			fds[count++] = keep[i];
+	return say(h, HANDOVER_LIVE, fds, count);
 }

@@ -8,6 +8,7 @@
 #define FORKFS_HANDOVER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -26,12 +27,13 @@ struct handover_hello {
 
 /* The daemon's messages are one byte. */
 #define HANDOVER_MAP 'm'  /* a descriptor goes with it */
-#define HANDOVER_LIVE 'l'
+#define HANDOVER_LIVE 'l' /* the descriptors that go with it are kept open, at most HANDOVER_KEPT */
+#define HANDOVER_KEPT 2
 
 struct handover {
 	int fd; /* our end, -1 none */
 	sd_event_source *source;
-	bool greeted, lives;
+	bool greeted;
 	void (*hello)(const struct vm_memory *memory, void *data); /* once, before answered(); what it owns is for whoever is told. NULL: the VMM never said it */
 	void (*answered)(int error, void *data); /* 0, or a negative errno: -EPIPE the VMM has ended */
 	void *data;
@@ -50,7 +52,7 @@ void handover_finish(struct handover *h);
 /* Gives the VMM a memory to map in the place of its own; answered() follows. Returns 0, or a negative errno and answered() doesn't follow. */
 int handover_give(struct handover *h, int memory);
 
-/* Its guest is about to run: the VMM outlives the daemon from now on. Nothing is answered. Returns 0 or a negative errno. */
-int handover_live(struct handover *h);
+/* The VMM outlives the daemon from now on, and keeps duplicates of `n` descriptors for the next one (-1: none). Nothing is answered. Returns 0 or a negative errno. */
+int handover_live(struct handover *h, const int *keep, size_t n);
 
 #endif

@@ -78,11 +78,11 @@ static void handover_greet(int socket_fd, const void *at, size_t n, int device)
 	handover_send_hello(socket_fd, &hello, uffds, count);
 }
 
-/* Returns the next message, 0: the other end is closed. *ret_fd is its descriptor, or -1. */
+/* Returns the next message, 0: the other end is closed. *ret_fd is its first descriptor, or -1; a second one stays open. */
 static char handover_receive(int socket_fd, int *ret_fd)
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(HANDOVER_KEPT * sizeof(int))];
 		struct cmsghdr head;
 	} control;
 	char byte;
@@ -114,7 +114,7 @@ static int handover_map(void *at, size_t n, int fd)
 	return error;
 }
 
-/* Maps what is sent over [at, at + n), until the daemon closes its end or dies. Returns whether the VMM is to go on without the daemon. */
+/* Maps what is sent over [at, at + n), until the daemon closes its end or dies. What it is told to keep it only has open. Returns whether the VMM is to go on without the daemon. */
 static bool handover_serve(int socket_fd, void *at, size_t n)
 {
 	bool lives = false;

@@ -87,6 +87,17 @@ static void collect_ids(struct launch *l)
 		text_printf(l->ids, "%s\n", l->child[i].fork->id);
 }
 
+/* From here on they outlive the daemon. Recorded first, for one that nobody knows of would be nobody's. */
+static void make_known(struct launch *l)
+{
+	for (unsigned int i = 0; i < l->count; i++) {
+		l->child[i].fork->known = FORK_KNOWN;
+		fork_changed(l->child[i].fork);
+	}
+	for (unsigned int i = 0; i < l->count; i++)
+		l->child[i].fork->driver->keep(l->child[i].fork->vm);
+}
+
 /* All children have come to the same end: answer, and let them go. Nobody waits for what is made behind it for the next ones. */
 static void launch_finish(struct launch *l)
 {
@@ -98,9 +109,13 @@ static void launch_finish(struct launch *l)
 
 	op->cancel = NULL;
 	count_outcome(l);
+	if (!failed)
+		make_known(l);
 	for (unsigned int i = 0; i < l->count; i++) {
 		struct fork *f = l->child[i].fork;
 
+		if (f->known == FORK_LAUNCHING)
+			f->known = FORK_KNOWN;
 		fork_idle(f);
 		if (failed && l->ids)
 			fork_remove(f);
@@ -383,7 +398,9 @@ static void add_child(struct launch *l, struct fork *f)
 	f->error[0] = f->exit[0] = '\0';
 	f->restore_ms = -1;
 	f->stopping = false;
-	f->state = FORK_RESTORING; /* nothing that a successor has to know of: the record is written when there is a guest */
+	f->state = FORK_RESTORING;
+	if (f->known == FORK_KNOWN)
+		f->known = FORK_LAUNCHING;
 	clock_gettime(CLOCK_REALTIME, &f->changed);
 	signal_emit(&f->listeners);
 }
@@ -443,7 +460,7 @@ static int make_fork(struct launch *l, const char *prefix, unsigned int i, struc
 
 	if (prefix && (size_t)snprintf(id, sizeof id, "%.65s%u", prefix, i) > FORK_ID_MAX)
 		return fail(why, EINVAL, "\"%s\": is too long for a fork's name", id);
-	r = prefix ? fork_create(&f, l->all, id, c->uid, c->gid, why) : fork_clone(&f, l->all, c->uid, c->gid, why);
+	r = fork_create_for_launch(&f, l->all, prefix ? id : NULL, c->uid, c->gid, why);
 	if (r < 0)
 		return r;
 	r = fork_begin(f, &launch_task, NULL, why);

@@ -260,25 +260,36 @@ static void destroy(struct vm *vm)
 	free(n);
 }
 
-static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+static int make(struct null **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data)
 {
 	struct null *n = calloc(1, sizeof *n);
 	int r;
 
 	if (!n)
-		return fail_errno(why, ENOMEM, "start the null VMM");
-	n->vm = (struct vm){ &driver_null, { .pidfd = -1 }, watcher, data };
+		return -ENOMEM;
+	n->vm = (struct vm){ .driver = &driver_null, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN };
 	n->spec = *spec;
-	n->vm.memory = VM_MEMORY_UNKNOWN;
 	snprintf(n->vm.generation, sizeof n->vm.generation, "none");
 	n->ours = n->state = n->console = n->words.fd = -1;
 	n->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = n };
 	r = sd_event_add_defer(spec->event, &n->deferred, on_deferred, n);
 	if (r < 0) {
 		destroy(&n->vm);
-		return fail_errno(why, -r, "start the null VMM");
+		return r;
 	}
 	sd_event_source_set_enabled(n->deferred, SD_EVENT_OFF);
+	*ret = n;
+	return 0;
+}
+
+static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct null *n;
+	int r;
+
+	r = make(&n, spec, watcher, data);
+	if (r < 0)
+		return fail_errno(why, -r, "start the null VMM");
 	begin(n);
 	n->job = (struct job){ .run = run_launch, .done = launch_done };
 	jobs_submit(spec->jobs, &n->job);
@@ -286,10 +297,30 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	return 0;
 }
 
-static void resume(struct vm *vm)
+static void keep(struct vm *vm)
 {
-	succeed(vm);
-	handover_live(&of(vm)->handover);
+	handover_live(&of(vm)->handover, vm->kept, VM_KEPT); /* at a closed socket the process is ending */
+}
+
+static int adopt(struct vm **ret, const struct vm_spec *spec, const struct process *process, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct null *n;
+	int r = make(&n, spec, watcher, data);
+
+	if (r < 0)
+		return fail_errno(why, -r, "take over the null VMM");
+	n->vm.process = *process;
+	last_words_init(&n->words, spec->log);
+	n->console = fcntl(spec->console, F_DUPFD_CLOEXEC, 3);
+	r = n->console < 0 ? -errno : process_watch(&n->vm.process, spec->event, on_exited, n);
+	if (r < 0) {
+		n->vm.process = (struct process){ .pidfd = -1 };
+		destroy(&n->vm);
+		return fail_errno(why, -r, "take over the null VMM");
+	}
+	succeed(&n->vm);
+	*ret = &n->vm;
+	return 0;
 }
 
 static void save(struct vm *vm, int fd)
@@ -349,9 +380,11 @@ const struct driver driver_null = {
 	.start = start,
 	.map = map,
 	.load = load,
-	.resume = resume,
+	.resume = succeed,
 	.pause = succeed,
 	.save = save,
+	.keep = keep,
+	.adopt = adopt,
 	.type = type,
 	.kill = kill_,
 	.destroy = destroy,

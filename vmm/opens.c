@@ -93,6 +93,19 @@ static void reply(const struct opens *o, const struct asked *a, int result, int 
 	ioctl(o->fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
 
+/* It keeps them for a successor of ours, and doesn't know of them. */
+static void give_beside(struct opens *o, uint64_t id)
+{
+	for (int i = 0; o->beside && i < 2; i++) {
+		struct seccomp_notif_addfd add = { .id = id, .srcfd = (uint32_t)o->beside[i], .newfd_flags = O_CLOEXEC };
+
+		if (o->beside[i] >= 0)
+			while (ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno == EINTR)
+				;
+	}
+	o->beside = NULL;
+}
+
 static void read_done(struct job *job)
 {
 	struct asked *a = container_of(job, struct asked, job);
@@ -103,6 +116,8 @@ static void read_done(struct job *job)
 	if (o) {
 		o->asked = NULL;
 		r = ask(o, a, &given);
+		if (r == 0)
+			give_beside(o, a->notif.id);
 		if (r != -ESRCH)
 			reply(o, a, r, given);
 		sd_event_source_set_enabled(o->source, SD_EVENT_ON);

@@ -16,6 +16,7 @@ struct opens {
 	int fd; /* the listener, -1 none */
 	sd_event_source *source;
 	struct jobs *jobs;
+	const int *beside; /* borrowed: two descriptors (-1: none) that the process gets as well, with the next descriptor that it gets; NULL: none */
 	struct asked *asked; /* the one whose path is being read; NULL none */
 	/* `path` as the process gave it, `flags` of open(2). Returns 0 and in *ret a descriptor that becomes its answer, ours to close; OPENS_PASS; or a negative errno
 	 * that the process gets. What is passed is opened by whatever name is there then: no border against a process that changes it meanwhile. */

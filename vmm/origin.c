@@ -40,6 +40,25 @@ bool origin_same(const struct origin *a, const struct origin *b)
 	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->realtime == b->realtime && a->learn == b->learn && !a->set == !b->set;
 }
 
+void origin_kept(const struct origin *o, int *ret_pages, int *ret_base)
+{
+	const struct snapshot *s = o->snapshot;
+	bool shared = o->region == REGION_SHARED;
+
+	*ret_pages = s->delta ? s->pages : shared ? s->file : -1;
+	*ret_base = s->delta && shared ? template_fd(s->template) : -1;
+}
+
+const char *origin_backend(const char *name)
+{
+	static const char *const names[] = { "memfd-shared", "memfd-private", "file", "userfault" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (!strcmp(names[i], name))
+			return names[i];
+	return names[0];
+}
+
 int origin_file(const struct origin *o)
 {
 	return o->template ? template_fd(o->template) : o->snapshot->file;

@@ -31,6 +31,7 @@ struct origin {
 	bool realtime;             /* its guest's clock is moved on by what has passed since the snapshot */
 	bool learn;                /* the pages that children ask for become the snapshot's working set */
 	struct working_set *set;   /* placed first, or NULL */
+	bool captured;             /* the snapshot was taken by a former daemon */
 	int dir;                   /* O_PATH: where the working set is kept, -1 nowhere */
 	struct caller *writer;     /* who may write there */
 };
@@ -47,5 +48,12 @@ bool origin_same(const struct origin *a, const struct origin *b);
 
 /* The file that a REGION_FILE child maps; the origin's own. */
 int origin_file(const struct origin *o);
+
+/* Descriptors that its children's processes keep for a successor of the daemon, the origin's own: where pages come from, and what those lie over; -1: there is none, or the child has
+ * it anyway. */
+void origin_kept(const struct origin *o, int *ret_pages, int *ret_base);
+
+/* The value of config/memory_backend, as a string that outlives all; of one that there isn't the default. */
+const char *origin_backend(const char *name);
 
 #endif

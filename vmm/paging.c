@@ -70,6 +70,7 @@ static int begin(struct paging *p, const struct paging_options *o, struct failur
 		.fill = o->fill,
 		.first = o->first,
 		.held = o->held,
+		.adopt = o->adopt,
 		.broke = on_broke,
 		.data = p,
 	};

@@ -20,6 +20,7 @@ struct paging_options {
 	const struct extents *first;  /* likewise, before all else; may be NULL */
 	bool held;                    /* neither before paging_begin() */
 	bool learn;                   /* keep account of what is asked for */
+	bool adopt;                   /* as pager_options has it */
 };
 
 /* Registers the memory with its userfaultfd and begins to serve. Returns 0; -EOPNOTSUPP it can't be had; or another negative errno. */

@@ -16,6 +16,7 @@
 #include "vmm/qemu_launch.h"
 #include "vmm/qemu_probe.h"
 #include "vmm/qmp.h"
+#include "vmm/sockets.h"
 #include "vmm/typist.h"
 
 #define CAPABILITIES                                                                                                                     \
@@ -463,16 +464,15 @@ static void destroy(struct vm *vm)
 	free(q);
 }
 
-static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+static int make(struct qemu **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data)
 {
 	struct qemu *q = calloc(1, sizeof *q);
 	int r;
 
 	if (!q)
-		return fail_errno(why, ENOMEM, "start QEMU");
-	q->vm = (struct vm){ &driver_qemu, { .pidfd = -1 }, watcher, data };
+		return -ENOMEM;
+	q->vm = (struct vm){ .driver = &driver_qemu, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN };
 	q->spec = *spec;
-	q->vm.memory = VM_MEMORY_UNKNOWN;
 	q->words.fd = q->typist.fd = q->held = q->state = q->incoming = q->launched.state = -1;
 	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = on_mapped, .data = q };
 	q->launched.handover = -1;
@@ -481,11 +481,71 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 	r = q->spec.id ? sd_event_add_defer(spec->event, &q->deferred, on_deferred, q) : -ENOMEM;
 	if (r < 0) {
 		destroy(&q->vm);
-		return fail_errno(why, -r, "start QEMU");
+		return r;
 	}
 	sd_event_source_set_enabled(q->deferred, SD_EVENT_OFF);
+	*ret = q;
+	return 0;
+}
+
+static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct qemu *q;
+	int r = make(&q, spec, watcher, data);
+
+	if (r < 0)
+		return fail_errno(why, -r, "start QEMU");
 	q->job = (struct job){ .run = run_launch, .done = launch_done };
 	jobs_submit(spec->jobs, &q->job);
+	*ret = &q->vm;
+	return 0;
+}
+
+/* --- adoption ---------------------------------------------------------------------------------------------------------------------- */
+
+static void on_adopted(const struct failure *why, const cJSON *result, void *data)
+{
+	(void)result;
+	answered(data, why);
+}
+
+/* Both sockets listen still; QEMU takes a new client when it has noticed the end of the last one. */
+static int reconnect(struct qemu *q, struct failure *why)
+{
+	int fd = socket_connect_at(q->spec.dir, "qmp", why), r;
+
+	if (fd < 0)
+		return fd;
+	r = qmp_create(&q->qmp, q->spec.event, fd, &qmp_handler, q);
+	if (r < 0)
+		return fail_errno(why, -r, "connect to QEMU");
+	fd = socket_connect_at(q->spec.dir, "console", why);
+	if (fd < 0)
+		return fd;
+	r = typist_init(&q->typist, q->spec.event, fd, on_typable, q);
+	return r < 0 ? fail_errno(why, -r, "connect to the console") : 0;
+}
+
+/* Its capabilities were set when it was started. What was asked of it last may be under way still: `cont` is refused while a snapshot's state is being written. */
+static int adopt(struct vm **ret, const struct vm_spec *spec, const struct process *process, const struct vm_watcher *watcher, void *data, struct failure *why)
+{
+	struct qemu *q;
+	int r = make(&q, spec, watcher, data);
+
+	if (r < 0)
+		return fail_errno(why, -r, "take over QEMU");
+	q->vm.process = *process;
+	last_words_init(&q->words, spec->log);
+	q->retries = RETRIES;
+	r = reconnect(q, why);
+	if (r == 0 && (r = process_watch(&q->vm.process, spec->event, on_exited, q)) < 0)
+		fail_errno(why, -r, "watch QEMU");
+	if (r < 0) {
+		q->vm.process = (struct process){ .pidfd = -1 };
+		destroy(&q->vm);
+		return r;
+	}
+	say(q, "query-status", NULL, -1, on_adopted);
 	*ret = &q->vm;
 	return 0;
 }
@@ -590,16 +650,18 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data)
 static void resume(struct vm *vm)
 {
 	struct qemu *q = of(vm);
-	int r;
 
 	begin(q, RESUME);
-	r = handover_live(&q->handover);
-	if (r == 0 || r == -EPIPE) { /* at a closed socket the process is ending, and that answers */
-		say(q, "cont", NULL, -1, on_cont);
-		return;
-	}
-	fail_errno(&q->why, -r, "QEMU can't be told that its guest will run");
-	answer_later(q);
+	say(q, "cont", NULL, -1, on_cont);
+}
+
+static void keep(struct vm *vm)
+{
+	struct qemu *q = of(vm);
+	int r = handover_live(&q->handover, vm->kept, VM_KEPT);
+
+	if (r < 0 && r != -EPIPE) /* else it is ending */
+		log_warn("%s: QEMU can't be told to go on without this daemon: %s", q->spec.id, strerror(-r));
 }
 
 static void on_stop(const struct failure *why, const cJSON *result, void *data)
@@ -666,6 +728,8 @@ const struct driver driver_qemu = {
 	.pause = pause_,
 	.expect_save = expect_save,
 	.save = save,
+	.keep = keep,
+	.adopt = adopt,
 	.type = type,
 	.kill = kill_,
 	.destroy = destroy,

@@ -165,6 +165,8 @@ static int take_memory(struct shoot *s, struct snapshot *snapshot)
 	snapshot->dir = fcntl(s->shot->dir, F_DUPFD_CLOEXEC, 3);
 	snapshot->key.serial = s->shot->serial;
 	snapshot->delta = s->delta && capture_is_live(s->capture);
+	if (snapshot->delta && (snapshot->pages = openat(s->shot->dir, "memory.bin", O_RDONLY | O_CLOEXEC)) < 0)
+		return fail_errno(&s->job_why, errno, "memory.bin");
 	atomic_store(&snapshot->pending, capture_is_live(s->capture));
 	if (snapshot->delta) {
 		snapshot->template = template_ref(f->origin->template);
@@ -483,6 +485,9 @@ static void shoot_begin(struct shoot *s, struct fork *f, struct shot *shot, stru
 	s->was_running = f->state == FORK_RUNNING;
 	s->memory = s->vmstate = -1;
 	list_append(&f->shots, &shot->link);
+	if (asprintf(&shot->path, "%s/%s", s->place, shot->file) < 0)
+		shot->path = NULL;
+	fork_dir_write(f); /* a successor finds what is half done */
 	op->cancel = shoot_cancel;
 	op->runner = s;
 	work(s, MAKING, make_run, make_done);

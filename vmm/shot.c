@@ -41,6 +41,7 @@ void shot_unref(struct shot *s)
 	close_fd(&s->dir);
 	close_fd(&s->parent);
 	snapshot_unref(s->snapshot);
+	free(s->path);
 	free(s);
 }
 
@@ -106,6 +107,15 @@ void shot_drop(struct shot *s)
 		capture_dropped(f->capture);
 	if (!s->holds)
 		remove_files(f->all, s);
+}
+
+void shot_leave(struct shot *s)
+{
+	s->fork = NULL;
+	list_remove(&s->link);
+	if (s->snapshot)
+		snapshot_retract(shot_inode(s));
+	shot_unref(s);
 }
 
 struct shot *shot_hold(struct shot *s)

@@ -406,7 +406,7 @@ static struct snapshot *alloc_snapshot(void)
 		return NULL;
 	atomic_init(&s->refs, 1);
 	pthread_mutex_init(&s->making, NULL);
-	s->file = s->vmstate = s->dir = -1;
+	s->file = s->vmstate = s->dir = s->pages = -1;
 	return s;
 }
 
@@ -459,6 +459,7 @@ void snapshot_unref(struct snapshot *s)
 	close_fd(&s->file);
 	close_fd(&s->vmstate);
 	close_fd(&s->dir);
+	close_fd(&s->pages);
 	pthread_mutex_destroy(&s->making);
 	free(s);
 }

@@ -71,18 +71,6 @@ static int find_driver(struct source *s, const char *name, struct failure *why)
 	return -why->code;
 }
 
-/* The configured value as a string that outlives the source. */
-static const char *backend_of(const struct config *c)
-{
-	static const char *const names[] = { "memfd-shared", "memfd-private", "file", "userfault" };
-	const char *value = config_get(c, CONFIG_MEMORY_BACKEND);
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (!strcmp(names[i], value))
-			return names[i];
-	return names[0];
-}
-
 /* The state was written by one VMM under one kind of acceleration: no other can load it. */
 static int fit_restore(struct source *s, const struct snapshot *snapshot, struct failure *why)
 {
@@ -99,7 +87,7 @@ static int fit_restore(struct source *s, const struct snapshot *snapshot, struct
 	snprintf(s->recipe.driver_version, sizeof s->recipe.driver_version, "%s", s->facts.version); /* whose it is from now on */
 	if (!strcmp(s->recipe.accel, "kvm") && !s->facts.accel_kvm)
 		return fail(why, EOPNOTSUPP, "the snapshot was taken under KVM, which can't run guests here (see doctor)");
-	s->backend = backend_of(&s->config);
+	s->backend = origin_backend(config_get(&s->config, CONFIG_MEMORY_BACKEND));
 	s->region = !strcmp(s->backend, "memfd-shared") || !strcmp(s->backend, "userfault") ? REGION_SHARED : REGION_FILE;
 	r = s->driver->check(&s->recipe, s->region, &s->facts, why);
 	if (r == 0 && s->driver->check_state)

@@ -267,9 +267,15 @@ test_kill_9() {
 	kill_daemon
 	wait_for 10 eval '[ "$(alive)" = 1 ]'
 	wait_for 10 eval 'find "$S" -name console.txt -exec grep -lq C {} +'
-	expect_log 'of a daemon that died'
-	VMM=auto start -o "$POOL_OFF"
-	wait_for 10 eval '[ "$(alive)" = 0 ]'
+	VMM=auto start -o "firecracker=$(standin patched),$POOL_OFF"
+	state_is a running
+	counts_on a
+	printf 'typed' >"$F/a/console"
+	wait_for 10 grep -q typed "$F/a/console"
+	ok mkdir "$F/a/snapshots/later"
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/a/snapshots/later"
+	counts_on b
 }
 
 # One without the patches.

@@ -71,7 +71,6 @@ test_options_refused() {
 	refused_option uids -o "state=$S,uids=5"
 	refused_option log -o "state=$S,log=loud"
 	refused_option state -o "state=relative"
-	refused_option keep -o "state=$S,keep" # until there is adoption
 	refused_option . --nonsense
 	local said
 	said=$(timeout 20 "$FORKFS_BUILD/fs/forkfs" -f -o "state=$S" "$T/missing" 2>&1) && bad "mounted on what isn't there"

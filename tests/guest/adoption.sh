@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Real guests that a daemon leaves behind: half-filled, amidst a snapshot, paused. The next daemon has them as they were, and no byte of them is wrong.
+. tests/guest/common.bash
+
+sums() { # FORK: it adds up what it has, among it what it never touched before
+	local before
+	before=$(grep -caE '^sum (ok|BAD)' "$F/$1/console")
+	answers() { [ "$(grep -caE '^sum (ok|BAD)' "$F/$1/console")" -gt "$before" ]; }
+	is "typing into $1" ok "$(printf 'check\n' | soon "$TOOLS/put" "$F/$1/console")"
+	wait_for 60 answers "$1"
+	like "memory of $1" '^sum ok' "$(grep -aE '^sum (ok|BAD)' "$F/$1/console" | tail -n 1 | tr -d '\r')"
+}
+
+test_half_filled() {
+	local before f
+	start -o fill=ondemand
+	ready sum || return
+	child a "$READY"
+	mkdir "$F/p"
+	command_is ok "$F/p/config/memory_backend" memfd-private
+	command_is ok "$F/p/restore" "$READY"
+	ok mkdir "$F/p/snapshots/s"
+	wait_for 60 shot_in p s complete
+	child of-p "$F/p/snapshots/s"
+	mkdir "$F/private-of-p"
+	command_is ok "$F/private-of-p/config/memory_backend" memfd-private
+	command_is ok "$F/private-of-p/restore" "$F/p/snapshots/s"
+	child still "$READY"
+	command_is ok "$F/still/state" paused
+	before=$(ticks p)
+	kill_daemon
+	until_true 20 eval "tr -d '\r' <$S/forks/*/console.txt | grep -qx 'tick $((before + 2))'" # it runs on
+	start
+	for f in a p of-p private-of-p; do
+		state_is "$f" running
+		sums "$f"
+		ok mkdir "$F/$f/snapshots/after"
+		wait_for 60 shot_in "$f" after complete
+	done
+	state_is still paused
+	command_is ok "$F/still/state" running
+	sums still
+	child grandchild "$F/a/snapshots/after"
+	sums grandchild
+	child old "$F/p/snapshots/s"
+	sums old
+}
+
+# The daemon is killed at many moments of a snapshot: the guest goes on, and what is left of the snapshot is dropped or whole.
+test_amidst_snapshots() {
+	local i state
+	start -o fill=ondemand
+	ready sum || return
+	expect_log 'is dropped|was being taken'
+	for i in 1 2 3 4 5 6; do
+		child "a$i" "$READY"
+		soon mkdir "$F/a$i/snapshots/s" &
+		sleep "0.0$i"
+		kill_daemon
+		wait $!
+		start -o fill=ondemand
+		state_is "a$i" running
+		state=$(cat "$F/a$i/snapshots/s/state" 2>/dev/null)
+		case $state in
+			complete) child "b$i" "$F/a$i/snapshots/s"; sums "b$i"; ok rmdir "$F/b$i" ;;
+			'') ;;
+			*) bad "the snapshot is $state" ;;
+		esac
+		sums "a$i"
+		ok mkdir "$F/a$i/snapshots/again"
+		ok rmdir "$F/a$i"
+	done
+}

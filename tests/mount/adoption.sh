@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A daemon that dies leaves its VMs running, and the next one takes them over.
+
+# What belongs to a fork and must be the same afterwards.
+portrait() {
+	local f
+	for f in "$@"; do
+		echo "$f $(cat "$F/$f/state") $(stat -c '%u:%g %a %i' "$F/$f")"
+		grep -vE '^(MemFilled|Faults|Fill)' "$F/$f/status"
+		cat "$F/$f/console"
+		ls "$F/$f/snapshots"
+	done
+}
+
+again() {
+	kill_daemon
+	start "$@"
+}
+
+read_at() { timeout 20 dd if="$F/$1/mem" bs=1 skip="$2" count="$3" status=none | tr '\0' .; }
+
+test_takes_over() {
+	local before after pid
+	start -o mem_write=1
+	with_snapshot
+	mkdir "$F/a" "$F/p" "$F/empty"
+	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+	put_at a 4096 "written before"
+	command_is ok "$F/p/restore" "$F/base/snapshots/ready"
+	echo paused >"$F/p/state"
+	printf 'typed' >"$F/a/console"
+	chmod 0750 "$F/a"
+	chgrp 7 "$F/a"
+	mkdir "$F/gone"
+	command_is ok "$F/gone/restore" "$F/base/snapshots/ready"
+	echo stopped >"$F/gone/state"
+	before=$(portrait base a p gone empty)
+	pid=$(pid_of a)
+	again
+	after=$(portrait base a p gone empty)
+	[ "$before" = "$after" ] || bad "not the same: $(diff <(echo "$before") <(echo "$after"))"
+	is "the process" "$pid" "$(pid_of a)"
+	is "its memory" "written before" "$(read_at a 4096 14)"
+	like "events" '"a".*"adopted"' "$(cat "$F/events")"
+	printf ' and after' >"$F/a/console"
+	wait_for 5 grep -q 'typed and after' "$F/a/console"
+	command_is ok "$F/empty/restore" "$F/base/snapshots/ready"
+	ok mkdir "$F/a/snapshots/later"
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/a/snapshots/later"
+	is "its child's memory" "written before" "$(read_at b 4096 14)"
+	echo running >"$F/p/state"
+	state_is p running
+}
+
+record_of() { grep -l "\"id\":\"$1\"" "$S"/forks/*/record.json; }
+
+# VMs that end while nobody looks, one that is another process by now, a record that nobody can read: each is told as what it is, and the others are taken over.
+test_ended_meanwhile() {
+	local pid stranger
+	start
+	booted ended
+	booted number
+	booted torn
+	booted fine
+	pid=$(pid_of torn)
+	kill_daemon
+	kill -KILL "$(sed 's/.*"pid":\([0-9]*\).*/\1/' "$(record_of ended)")"
+	sleep 1000 &
+	stranger=$!
+	kill -KILL "$(sed 's/.*"pid":\([0-9]*\).*/\1/' "$(record_of number)")"
+	sed -i "s/\"pid\":[0-9]*/\"pid\":$stranger/" "$(record_of number)"
+	truncate -s 40 "$(record_of torn)"
+	expect_log 'can.t be read'
+	wait_for 10 eval '[ "$(alive)" = 2 ]'
+	start
+	state_is ended exited
+	like "its end" 'ended while no daemon was there, how is unknown' "$(status_of ended Exit)"
+	like "its end" '^exited: .*unknown' "$(cat "$F/ended/wait")"
+	like "its console" . "$(cat "$F/fine/status")"
+	state_is number exited
+	kill -0 "$stranger" || bad "a stranger was killed"
+	kill "$stranger"
+	state_is fine running
+	[ ! -e "$F/torn" ] || bad "a fork without a record is there"
+	kill_vmms "$pid" # nobody knew of it any more
+	command_is ok "$F/ended/boot" "$T/vm/base.json"
+	state_is ended running
+}
+
+# What nobody was told of isn't there afterwards: children of a fan-out under way, a fork that was removed.
+test_half_made() {
+	local i
+	FORKFS_NULL_DELAY_MS=300 start
+	with_snapshot
+	mkdir "$F/one"
+	soon "$TOOLS/put" "$F/restore" <<<"$F/base/snapshots/ready 20 w-" >/dev/null 2>&1 &
+	wait_for 10 test -e "$F/w-19"
+	soon "$TOOLS/put" "$F/one/restore" <<<"$F/base/snapshots/ready" >/dev/null 2>&1 &
+	wait_for 10 in_state one restoring
+	kill_daemon
+	wait_for 20 eval '[ "$(alive)" = 1 ]' # they end with it
+	start
+	is "forks" "base one" "$(cd "$F" && ls -d */ | tr -d / | grep -v config | tr '\n' ' ' | sed 's/ $//')"
+	state_is one empty
+	state_is base running
+	command_is ok "$F/one/restore" "$F/base/snapshots/ready"
+	is "directories" 2 "$(ls "$S/forks" | wc -l)"
+}
+
+# -o keep: the same without a death.
+test_keep() {
+	local pid
+	start -o keep
+	with_snapshot
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
+	pid=$(pid_of a)
+	umount "$F"
+	wait_for 20 daemon_gone
+	wait "$DAEMON" || bad "the daemon's exit status is $?"
+	kill -0 "$pid" || bad "the VM is gone"
+	start -o keep
+	is "the process" "$pid" "$(pid_of a)"
+	mkdir "$F/b"
+	command_is ok "$F/b/restore" "$F/base/snapshots/ready"
+	kill -TERM "$DAEMON"
+	wait_for 20 daemon_gone
+	wait "$DAEMON" || bad "the daemon's exit status is $?"
+	is "VMs" 3 "$(alive)"
+	start
+	state_is b running
+	is "directory of the snapshot" 1 "$(ls "$(find /dev/shm "$S" -maxdepth 1 -name "forkfs-$(basename "$S")*" -o -maxdepth 1 -path "$S/snapshots" | head -n 1)" | wc -l)"
+}
+
+# A second daemon on the same state is refused, and disturbs nothing.
+test_second_daemon() {
+	local r=0
+	start
+	booted a
+	mkdir "$T/other"
+	timeout 20 "$FORKFS_BUILD/fs/forkfs" -f -o "state=$S,vmm=null,uids=$UIDS" "$T/other" >"$T/second" 2>&1 || r=$?
+	is "its status" 1 "$r"
+	like "what it says" 'another daemon uses' "$(cat "$T/second")"
+	state_is a running
+	ok mkdir "$F/a/snapshots/s"
+}
+
+# The dead mount is cleared by the next daemon itself.
+test_dead_mount() {
+	start
+	booted a
+	kill -KILL "$DAEMON"
+	wait "$DAEMON" 2>/dev/null
+	no stat "$F"
+	expect_log 'the mount of a daemon that died is cleared'
+	start
+	state_is a running
+}
+
+# A snapshot whose memory is being captured when the daemon dies, and a child of it that lacks most of its pages: the next daemon finishes the one, and the other has them.
+test_capture_under_way() {
+	local how state seen=0
+	expect_log 'is dropped|can.t be finished'
+	start -o mem_write=1,fill=ondemand
+	MEMORY=512 booted base
+	head -c 300M /dev/urandom >"$T/pattern"
+	timeout 60 dd if="$T/pattern" of="$F/base/mem" bs=4M conv=notrunc status=none
+	ok mkdir "$F/base/snapshots/whole"
+	wait_for 60 shot_in base whole complete
+	for how in memfd-shared memfd-private; do
+		mkdir "$F/parent"
+		command_is ok "$F/parent/config/memory_backend" "$how"
+		command_is ok "$F/parent/restore" "$F/base/snapshots/whole"
+		timeout 60 dd if="$T/pattern" of="$F/parent/mem" bs=4M skip=1 count=60 conv=notrunc status=none # not the same bytes there
+		ok mkdir "$F/parent/snapshots/s"
+		mkdir "$F/child"
+		command_is ok "$F/child/restore" "$F/parent/snapshots/s"
+		state=$(cat "$F/parent/snapshots/s/state")
+		kill_daemon
+		[ "$state" != writing ] || seen=1
+		start -o mem_write=1,fill=ondemand
+		state_is parent running
+		state_is child running
+		is "$how: the snapshot" complete "$(cat "$F/parent/snapshots/s/state")"
+		same_memory "$F/parent/mem" "$F/child/mem" || bad "$how: the child's memory is not its parent's"
+		same_memory "$F/parent/mem" "$F/parent/snapshots/s/memory.bin" || bad "$how: the snapshot is not the parent's memory"
+		timeout 20 cmp -n $((240 << 20)) <(dd if="$T/pattern" bs=4M skip=1 status=none) <(dd if="$F/child/mem" bs=4M status=none) || bad "$how: not what was written"
+		rmdir "$F/parent" "$F/child"
+	done
+	is "a capture that was under way" 1 "$seen"
+}

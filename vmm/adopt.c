@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a daemon that died left under the state directory, or one that was told to keep: forks are found by their records, with their VMs and snapshots. What nobody was told of
+ * (VMMs that wait, children of a launch under way) has ended with that daemon by itself, or is ended and removed here. */
+#include "vmm/adopt.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/io.h"
+#include "vmm/base/log.h"
+
+struct found {
+	struct list link;
+	struct fork *fork;
+	struct taken *vm; /* NULL: there is none, or it is the fork's already */
+	struct fork_record record;
+};
+
+struct search {
+	struct forks *all;
+	struct list found;
+	uint64_t last; /* the largest serial */
+};
+
+struct template *adopted_base_find(const struct adopted_bases *bases, const struct file_id *id)
+{
+	for (size_t i = 0; i < bases->count; i++)
+		if (bases->list[i].id.dev == id->dev && bases->list[i].id.ino == id->ino)
+			return bases->list[i].template;
+	return NULL;
+}
+
+static int read_record(struct search *s, const char *dir, const char *name, struct fork_record *ret, struct failure *why)
+{
+	AUTO_FREE char *path = NULL, *data = NULL;
+	AUTO_CLOSE int fd = -1;
+	size_t n;
+	int r;
+
+	*ret = (struct fork_record){ 0 };
+	if (asprintf(&path, "%s/%s", dir, name) < 0)
+		return fail(why, ENOMEM, "no memory");
+	fd = openat(s->all->forks_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return fail_errno(why, errno, "%s", path);
+	r = read_file(fd, FORK_RECORD_MAX, &data, &n);
+	return r < 0 ? fail_errno(why, -r, "%s", path) : fork_record_parse(ret, data, n, why);
+}
+
+/* Only the process that was written down: another one may have its number by now. */
+static void end_process(const struct fork_record *r)
+{
+	struct process p;
+
+	if (!r->vm.pid || process_adopt(&p, r->vm.pid, r->vm.start_time) < 0)
+		return;
+	process_kill(&p);
+	process_finish(&p);
+}
+
+static void remove_shots(const struct fork_record *r)
+{
+	for (size_t i = 0; i < r->shot_count; i++)
+		remove_tree(AT_FDCWD, r->shots[i].path);
+}
+
+static void sweep_fork(struct search *s, const char *dir, struct fork_record *r)
+{
+	end_process(r);
+	remove_shots(r);
+	remove_tree(s->all->forks_fd, dir);
+	fork_record_finish(r);
+}
+
+static void revive(struct search *s, const char *dir, struct found *found)
+{
+	int r = fork_revive(&found->fork, s->all, &found->record, strtoull(dir, NULL, 10));
+
+	if (r == 0) {
+		list_append(&s->found, &found->link);
+		return;
+	}
+	log_error("fork %s of the former daemon can't be taken over, and is ended: %s", found->record.id, strerror(-r));
+	sweep_fork(s, dir, &found->record);
+	free(found);
+}
+
+/* One without a record is a child of a launch that nobody was told of. */
+static void find_fork(struct search *s, const char *dir)
+{
+	struct found *found = calloc(1, sizeof *found);
+	uint64_t serial = strtoull(dir, NULL, 10);
+	struct fork_record removed;
+	struct failure why;
+	int r;
+
+	if (serial > s->last)
+		s->last = serial;
+	r = read_record(s, dir, RECORD_OF_REMOVED, &removed, NULL);
+	if (r == -ENOENT && found) {
+		fork_record_finish(&removed);
+		r = read_record(s, dir, RECORD, &found->record, &why);
+		if (r == 0) {
+			revive(s, dir, found);
+			return;
+		}
+		if (r != -ENOENT)
+			log_error("a fork of the former daemon is ended, for its record %s/" RECORD " can't be read: %s", dir, why.text);
+		removed = found->record;
+	}
+	sweep_fork(s, dir, &removed);
+	free(found);
+}
+
+static void each_in(int fd, void (*each)(struct search *, int dir, const char *name), struct search *s)
+{
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		close_fd(&fd);
+		return;
+	}
+	while ((e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			each(s, dirfd(d), e->d_name);
+	closedir(d);
+}
+
+static void each_fork(struct search *s, int dir, const char *name)
+{
+	(void)dir;
+	find_fork(s, name);
+}
+
+static void each_waiting(struct search *s, int dir, const char *name)
+{
+	(void)s;
+	remove_tree(dir, name); /* the VMM ended with that daemon */
+}
+
+static bool is_shot(const struct forks *all, const char *file)
+{
+	const struct fork *f;
+	const struct shot *s;
+
+	list_for_each(f, &all->list, link)
+		list_for_each(s, &f->shots, link)
+			if (!strcmp(s->file, file))
+				return true;
+	return false;
+}
+
+static void each_memory(struct search *s, int dir, const char *name)
+{
+	if (!is_shot(s->all, name))
+		remove_tree(dir, name);
+}
+
+static void note_serials(struct search *s)
+{
+	struct found *f;
+
+	list_for_each(f, &s->found, link)
+		for (size_t i = 0; i < f->record.shot_count; i++)
+			if (f->record.shots[i].serial > s->last)
+				s->last = f->record.shots[i].serial;
+	if (s->last >= s->all->next_serial)
+		s->all->next_serial = s->last + 1;
+}
+
+/* Those whose pages come from a capture that isn't finished wait for whose memory that is. Returns whether there were any to take over; `all`: wait no more. */
+static bool take_vms(struct search *s, struct adopted_bases *bases, bool all)
+{
+	struct found *f;
+	bool any = false;
+
+	list_for_each(f, &s->found, link) {
+		if (!f->vm || !(all || adopt_vm_ready(f->vm, &f->record.vm)))
+			continue;
+		adopt_vm(f->fork, steal_ptr(&f->vm), &f->record, bases);
+		any = true;
+	}
+	return any;
+}
+
+static void take_over(struct search *s)
+{
+	struct adopted_bases bases = { 0 };
+	struct found *f;
+
+	list_for_each(f, &s->found, link)
+		if (f->record.has_vm)
+			f->vm = adopt_vm_take(f->fork, &f->record.vm);
+	while (take_vms(s, &bases, false))
+		;
+	take_vms(s, &bases, true);
+	list_for_each(f, &s->found, link)
+		adopt_shots(f->fork, &f->record, &bases);
+	while ((f = list_first(&s->found, struct found, link))) {
+		list_remove(&f->link);
+		fork_record_finish(&f->record);
+		free(f);
+	}
+	for (size_t i = 0; i < bases.count; i++)
+		template_unref(bases.list[i].template);
+	free(bases.list);
+}
+
+void forks_adopt(struct forks *all)
+{
+	struct search s = { .all = all };
+
+	list_init(&s.found);
+	each_in(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_fork, &s);
+	note_serials(&s);
+	take_over(&s);
+	each_in(openat(all->state_fd, "pool", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_waiting, &s);
+	each_in(open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_memory, &s);
+}
+
+bool forks_adopted(const struct forks *all)
+{
+	return !all->adopting;
+}
