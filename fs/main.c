@@ -15,6 +15,7 @@
 #include "fs/fs.h"
 #include "fs/options.h"
 #include "vmm/base/log.h"
+#include "vmm/paths.h"
 
 #define REQUESTS_A_TURN 64
 #define ADOPTION_MAX_US 5000000 /* how long the mount waits for the VMs of a former daemon */
@@ -183,7 +184,7 @@ static int mount_it(struct daemon *d)
 	if (fuse_session_mount(d->session, d->options.mountpoint))
 		return -EIO;
 	d->fs->session = d->session;
-	d->forks->mount = mount_device(d->options.mountpoint);
+	paths_set_mount(mount_device(d->options.mountpoint));
 	return 0;
 }
 

@@ -114,7 +114,7 @@ static int adopt_shot(struct fork *f, const struct shot_record *r, const struct 
 	if (!s)
 		return fail(why, ENOMEM, "no memory");
 	e = open_snapshot(&s->snapshot, f->all, s, r, bases, why);
-	if (e == 0 && (e = snapshot_publish(shot_inode(s), s->snapshot)) < 0)
+	if (e == 0 && (e = shot_publish(s, f, s->snapshot)) < 0)
 		fail(why, ENOMEM, "no memory");
 	if (e < 0) {
 		shot_unref(s);

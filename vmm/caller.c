@@ -2,7 +2,6 @@
 #include "vmm/caller.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -184,14 +183,6 @@ static int mask(struct mask *m, const struct caller *c)
 
 #define AS_CALLER __attribute__((cleanup(unmask)))
 
-static int open_how(int dir, const char *path, uint64_t resolve)
-{
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_MAGICLINKS };
-	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
-
-	return fd < 0 ? -errno : fd;
-}
-
 static bool climbs(const char *path)
 {
 	for (const char *at = path; (at = strstr(at, "..")); at += 2)
@@ -200,7 +191,7 @@ static bool climbs(const char *path)
 	return false;
 }
 
-int caller_open(const struct caller *c, const char *path, struct failure *why)
+int caller_look_up(const struct caller *c, const char *path, int *ret, struct path_inside *ret_inside, struct failure *why)
 {
 	AS_CALLER struct mask m = { 0 };
 	int r;
@@ -213,27 +204,47 @@ int caller_open(const struct caller *c, const char *path, struct failure *why)
 	if (r < 0)
 		return fail_errno(why, -r, "%s: can't act as uid %u", path, c->uid);
 	path += strspn(path, "/");
-	r = open_how(c->root, *path ? path : ".", RESOLVE_IN_ROOT);
+	r = path_open(c->root, *path ? path : ".", false, ret, ret_inside);
 	if (r == -ELOOP)
 		return fail(why, EINVAL, "/%s: leads through one of /proc's magic links, or symbolic links without end", path);
-	if (r < 0)
-		return fail_errno(why, -r, "/%s", path);
-	return r;
+	return r < 0 ? fail_errno(why, -r, "/%s", path) : r;
+}
+
+int caller_open(const struct caller *c, const char *path, struct failure *why)
+{
+	struct path_inside inside;
+	int fd = -1, r = caller_look_up(c, path, &fd, &inside, why);
+
+	if (r == PATH_INSIDE)
+		return fail(why, EINVAL, "%s: is a file of this mount", path);
+	return r < 0 ? r : fd;
 }
 
 int caller_open_at(const struct caller *c, int dir, const char *name, struct failure *why)
 {
 	AS_CALLER struct mask m = { 0 };
-	int r = mask(&m, c);
+	struct path_inside inside;
+	int fd = -1, r = mask(&m, c);
 
 	if (r < 0)
 		return fail_errno(why, -r, "%s: can't act as uid %u", name, c->uid);
-	r = open_how(dir, name, RESOLVE_BENEATH);
-	if (r == -EXDEV || r == -ELOOP)
+	r = path_open(dir, name, true, &fd, &inside);
+	if (r == -EXDEV || r == -ELOOP || r == PATH_INSIDE)
 		return fail(why, EINVAL, "%s: a symbolic link that leads out of the directory", name);
-	if (r < 0)
-		return fail_errno(why, -r, "%s", name);
-	return r;
+	return r < 0 ? fail_errno(why, -r, "%s", name) : fd;
+}
+
+bool caller_is_allowed(const struct caller *c, uid_t uid, gid_t gid, mode_t mode, mode_t what)
+{
+	bool in_group = gid == c->gid;
+
+	for (int i = 0; i < c->group_count && !in_group; i++)
+		in_group = c->groups[i] == gid;
+	if (c->uid == uid)
+		mode >>= 6;
+	else if (in_group)
+		mode >>= 3;
+	return !c->uid || (mode & what) == what;
 }
 
 static const char *type_name(mode_t mode)
@@ -269,16 +280,6 @@ int caller_read_dir(const struct caller *c, int dir, struct failure *why)
 		return fail_errno(why, -r, "can't act as uid %u", c->uid);
 	r = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return r < 0 ? fail_errno(why, errno, "the directory can't be read") : r;
-}
-
-int caller_may_read(const struct caller *c, int dir, const char *name)
-{
-	AS_CALLER struct mask m = { 0 };
-	int r = mask(&m, c);
-
-	if (r < 0)
-		return r;
-	return faccessat(dir, name, R_OK, AT_EACCESS) ? -errno : 0;
 }
 
 static int write_beside(int dir, const char *name, const void *data, size_t n)

@@ -6,11 +6,13 @@
 #define FORKFS_CALLER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "vmm/base/failure.h"
+#include "vmm/paths.h"
 
 struct caller {
 	atomic_uint refs;
@@ -29,10 +31,16 @@ struct caller *caller_ref(struct caller *c);
 void caller_unref(struct caller *c);
 
 /* Opens an absolute path as the caller: worker only. `path` without ".." components. What is opened is an O_PATH descriptor, so that nothing happens to a device or
- * FIFO before its type is known. Returns the descriptor; -EINVAL not absolute, a ".." in it, a magic link; else what openat2(2) says. */
+ * FIFO before its type is known. Returns the descriptor; -EINVAL not absolute, a ".." in it, a magic link, into our own mount; else what openat2(2) says. */
 int caller_open(const struct caller *c, const char *path, struct failure *why);
 
-/* The same for a name inside the directory `dir`; a symbolic link must stay beneath it. */
+/* The same of a path that may lead into our mount. Returns as path_open(). */
+int caller_look_up(const struct caller *c, const char *path, int *ret, struct path_inside *ret_inside, struct failure *why);
+
+/* Whether the caller is allowed `what` (04 read, 02 write, 01 search) by a directory or file of that owner, group and mode. */
+bool caller_is_allowed(const struct caller *c, uid_t uid, gid_t gid, mode_t mode, mode_t what);
+
+/* As caller_open() for a name inside the directory `dir`; a symbolic link must stay beneath it. */
 int caller_open_at(const struct caller *c, int dir, const char *name, struct failure *why);
 
 /* Makes a readable descriptor from an O_PATH one, as the caller; only of a regular file. `name` is for the sentence. Returns the descriptor; -EINVAL a directory,
@@ -41,9 +49,6 @@ int caller_read(const struct caller *c, int path_fd, const char *name, struct fa
 
 /* Opens the directory `dir`, an O_PATH descriptor, for reading its entries, as the caller. Returns the descriptor, -ENOTDIR, -EACCES. */
 int caller_read_dir(const struct caller *c, int dir, struct failure *why);
-
-/* Whether the caller may read the file `name` in the directory `dir`: 0 or a negative errno. */
-int caller_may_read(const struct caller *c, int dir, const char *name);
 
 /* Puts `n` bytes into the file `name` of the directory `dir`, in the place of what was there, all or nothing (a file of another name, then rename). Mode 0644, whatever the
  * daemon's umask. Returns 0 or a negative errno. */

@@ -31,7 +31,7 @@ static void tell_complete(struct capture *c)
 	if (c->result == 0) {
 		fork_event(f, (struct event_facts){ .what = "snapshot-complete", .snapshot = s->name });
 	} else {
-		snapshot_retract(shot_inode(s));
+		snapshot_retract(s->serial);
 		fail_within(&c->why, "snapshot %s of fork %s", s->name, f->id);
 		if (f->state != FORK_FAILED)
 			fork_set_error(f, &c->why); /* else what happened to the guest is said there */

@@ -348,6 +348,7 @@ int fork_rename(struct fork *f, const char *id, struct failure *why)
 		enter(f); /* the node that leave() freed is there again */
 		return fail(why, ENOMEM, "fork %s: no memory", old);
 	}
+	shots_moved(f);
 	fork_event(f, (struct event_facts){ .what = "renamed", .from = old });
 	fork_changed(f);
 	signal_emit(&f->all->listeners);
@@ -362,6 +363,7 @@ void fork_own(struct fork *f, uid_t uid, gid_t gid, mode_t mode)
 		f->gid = gid;
 	if (mode != (mode_t)-1)
 		f->mode = mode & 0777;
+	shots_moved(f);
 	fork_changed(f);
 }
 

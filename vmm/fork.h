@@ -140,7 +140,6 @@ struct forks {
 	char state_path[3800];
 	int state_fd, lock_fd, forks_fd;
 	char memory_path[256];  /* where snapshots "in memory" are */
-	dev_t mount;            /* device of our own mount, for paths that lead back into it; 0 unknown */
 	bool root;              /* the daemon may drop to uids of the range */
 	uid_t owner;            /* who mounted */
 	struct caller *self;    /* the daemon, as who it opens what is its own */
@@ -242,12 +241,6 @@ const char *shot_state_name(enum shot_state s);
 
 /* A descriptor of one of its members, read-only; for any thread. Returns it or a negative errno. */
 int shot_open(const struct shot *s, const char *member);
-
-/* The inode number of its directory in our mount. */
-static inline ino_t shot_inode(const struct shot *s)
-{
-	return (s->serial << 8) | 1;
-}
 
 /* Gives up what was begun: op->done() comes when it is undone. */
 static inline void op_cancel(struct op *op)

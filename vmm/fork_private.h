@@ -98,6 +98,12 @@ void shot_drop(struct shot *s);
 /* Forgets the snapshot; its files stay, for the next daemon. */
 void shot_leave(struct shot *s);
 
+/* From now on its path in the mount is a snapshot's: 0 or -ENOMEM. `f`: its fork. */
+int shot_publish(const struct shot *s, const struct fork *f, struct snapshot *snapshot);
+
+/* The fork has another name, owner or mode. */
+void shots_moved(const struct fork *f);
+
 /* A reference that keeps the files, too: the last one to go removes those of a snapshot that was dropped meanwhile. */
 struct shot *shot_hold(struct shot *s);
 void shot_let_go(struct shot *s, struct forks *all);

@@ -380,7 +380,6 @@ static int set_source(struct launch *l, struct caller *c, const char *path, cons
 
 	s->self = caller_ref(l->all->self);
 	s->caller = caller_ref(c);
-	s->mount = l->all->mount;
 	s->cancelled = &l->job.cancelled;
 	snprintf(s->path, sizeof s->path, "%s", path);
 	r = config_copy(&s->config, config);

@@ -215,7 +215,7 @@ static void describe_done(struct job *job)
 	struct shoot *s = container_of(job, struct shoot, job);
 	struct failure why;
 
-	if (worked(s) && snapshot_publish(shot_inode(s->shot), s->snapshot) < 0) {
+	if (worked(s) && shot_publish(s->shot, s->fork, s->snapshot) < 0) {
 		fail(&why, ENOMEM, "no memory");
 		remember(s, &why);
 	}

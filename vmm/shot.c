@@ -28,6 +28,33 @@ struct shot *fork_shot(const struct fork *f, const char *name)
 	return NULL;
 }
 
+static struct snapshot_place place_of(const struct shot *s, const struct fork *f)
+{
+	struct snapshot_place p = { .fork_serial = f->serial, .uid = f->uid, .gid = f->gid, .mode = f->mode };
+
+	snprintf(p.fork, sizeof p.fork, "%s", f->id);
+	snprintf(p.name, sizeof p.name, "%s", s->name);
+	return p;
+}
+
+int shot_publish(const struct shot *s, const struct fork *f, struct snapshot *snapshot)
+{
+	struct snapshot_place p = place_of(s, f);
+
+	return snapshot_publish(s->serial, &p, snapshot);
+}
+
+void shots_moved(const struct fork *f)
+{
+	const struct shot *s;
+
+	list_for_each(s, &f->shots, link) {
+		struct snapshot_place p = place_of(s, f);
+
+		snapshot_move(s->serial, &p);
+	}
+}
+
 struct shot *shot_ref(struct shot *s)
 {
 	s->refs++;
@@ -100,7 +127,7 @@ void shot_drop(struct shot *s)
 	s->fork = NULL;
 	list_remove(&s->link);
 	if (s->snapshot) {
-		snapshot_retract(shot_inode(s));
+		snapshot_retract(s->serial);
 		pool_forget(f->all->pool, s->snapshot);
 	}
 	if (f->capture && f->capture->shot == s)
@@ -114,7 +141,7 @@ void shot_leave(struct shot *s)
 	s->fork = NULL;
 	list_remove(&s->link);
 	if (s->snapshot)
-		snapshot_retract(shot_inode(s));
+		snapshot_retract(s->serial);
 	shot_unref(s);
 }
 

@@ -15,30 +15,6 @@
 #include "vmm/foreign.h"
 #include "vmm/forkd_tag.h"
 
-int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *ret, ino_t *ret_inode, struct failure *why)
-{
-	AUTO_CLOSE int dir = caller_open(c, path, why);
-	struct stat st;
-	int r;
-
-	if (dir < 0)
-		return dir;
-	if (fstat(dir, &st))
-		return fail_errno(why, errno, "%s", path);
-	if (!S_ISDIR(st.st_mode))
-		return fail(why, EINVAL, "%s: is not a directory: a snapshot is one, with memory.bin, vmstate and snapshot.json", path);
-	if (st.st_dev != mount) {
-		*ret = steal_fd(&dir);
-		return SNAPSHOT_OUTSIDE;
-	}
-	r = caller_may_read(c, dir, "memory.bin");
-	if (r < 0)
-		return r == -ENOENT ? fail(why, EINVAL, "%s: is no snapshot but another directory of this mount", path)
-				    : fail_errno(why, -r, "%s/memory.bin", path);
-	*ret_inode = st.st_ino;
-	return SNAPSHOT_INSIDE;
-}
-
 static int sealed_memfd(const char *name, const char *data, size_t n)
 {
 	AUTO_CLOSE int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -90,7 +66,8 @@ static struct list published = { &published, &published };
 
 struct publication {
 	struct list link;
-	ino_t inode;
+	uint64_t serial;
+	struct snapshot_place place;
 	struct snapshot *snapshot;
 };
 
@@ -474,13 +451,14 @@ int snapshot_vmstate(const struct snapshot *s)
 	return fd < 0 ? -errno : fd;
 }
 
-int snapshot_publish(ino_t inode, struct snapshot *s)
+int snapshot_publish(uint64_t serial, const struct snapshot_place *place, struct snapshot *s)
 {
 	struct publication *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return -ENOMEM;
-	p->inode = inode;
+	p->serial = serial;
+	p->place = *place;
 	p->snapshot = snapshot_ref(s);
 	pthread_mutex_lock(&lock);
 	list_append(&published, &p->link);
@@ -489,22 +467,22 @@ int snapshot_publish(ino_t inode, struct snapshot *s)
 }
 
 /* Called with the lock. */
-static struct publication *find_published(ino_t inode)
+static struct publication *find_published(uint64_t serial)
 {
 	struct publication *p;
 
 	list_for_each(p, &published, link)
-		if (p->inode == inode)
+		if (p->serial == serial)
 			return p;
 	return NULL;
 }
 
-void snapshot_retract(ino_t inode)
+void snapshot_retract(uint64_t serial)
 {
 	struct publication *p;
 
 	pthread_mutex_lock(&lock);
-	p = find_published(inode);
+	p = find_published(serial);
 	if (p)
 		list_remove(&p->link);
 	pthread_mutex_unlock(&lock);
@@ -513,16 +491,87 @@ void snapshot_retract(ino_t inode)
 	free(p);
 }
 
-struct snapshot *snapshot_by_inode(ino_t inode)
+void snapshot_move(uint64_t serial, const struct snapshot_place *place)
 {
 	struct publication *p;
-	struct snapshot *s;
 
 	pthread_mutex_lock(&lock);
-	p = find_published(inode);
-	s = p ? snapshot_ref(p->snapshot) : NULL;
+	p = find_published(serial);
+	if (p)
+		p->place = *place;
 	pthread_mutex_unlock(&lock);
-	return s;
+}
+
+#define NAMES_MAX 3
+
+/* The names in a path, "." left out. Returns how many, NAMES_MAX + 1 where they are more. */
+static size_t split(char *path, char *ret[NAMES_MAX])
+{
+	size_t n = 0;
+	char *save;
+
+	for (char *name = strtok_r(path, "/", &save); name; name = strtok_r(NULL, "/", &save))
+		if (strcmp(name, ".") && n++ < NAMES_MAX)
+			ret[n - 1] = name;
+	return n;
+}
+
+/* FORK/snapshots/NAME below the root; below a directory that is mounted by itself the part of it that is left. An inode's number has the serial of what it belongs to (node.c). */
+static bool is_at(const struct publication *p, ino_t entry, char *const *names, size_t n)
+{
+	uint64_t serial = entry >> 8;
+
+	if (n == 0)
+		return serial == p->serial;
+	if (strcmp(names[n - 1], p->place.name) || (n > 1 && strcmp(names[n - 2], "snapshots")))
+		return false;
+	if (n == 3)
+		return serial <= 1 && !strcmp(names[0], p->place.fork);
+	return n < 3 && serial == p->place.fork_serial;
+}
+
+static bool may_restore(const struct caller *c, const struct snapshot_place *place)
+{
+	return caller_is_allowed(c, place->uid, place->gid, place->mode, 05);
+}
+
+static int find_inside(struct snapshot **ret, const struct caller *c, struct path_inside *inside, const char *path, struct failure *why)
+{
+	char *names[NAMES_MAX] = { NULL };
+	size_t n = split(inside->rest, names);
+	struct publication *p;
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&lock);
+	list_for_each(p, &published, link)
+		if (r == -ENOENT && is_at(p, inside->entry, names, n)) {
+			r = may_restore(c, &p->place) ? 0 : -EACCES;
+			*ret = r == 0 ? snapshot_ref(p->snapshot) : NULL;
+		}
+	pthread_mutex_unlock(&lock);
+	if (r == -ENOENT && (n < 3 || strcmp(names[1], "snapshots")))
+		return fail(why, EINVAL, "%s: is no snapshot but another place of this mount", path);
+	return r < 0 ? fail_errno(why, -r, "%s", path) : 0;
+}
+
+int snapshot_find(const struct caller *c, const char *path, int *ret_dir, struct snapshot **ret, struct failure *why)
+{
+	struct path_inside inside;
+	AUTO_CLOSE int dir = -1;
+	struct stat st;
+	int r = caller_look_up(c, path, &dir, &inside, why);
+
+	if (r < 0)
+		return r;
+	*ret_dir = -1;
+	if (r == PATH_INSIDE)
+		return find_inside(ret, c, &inside, path, why);
+	if (fstat(dir, &st))
+		return fail_errno(why, errno, "%s", path);
+	if (!S_ISDIR(st.st_mode))
+		return fail(why, EINVAL, "%s: is not a directory: a snapshot is one, with memory.bin, vmstate and snapshot.json", path);
+	*ret_dir = steal_fd(&dir);
+	return 0;
 }
 
 void snapshot_settle(struct snapshot *s, int result)

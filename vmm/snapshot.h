@@ -46,14 +46,18 @@ struct snapshot {
 	atomic_int pending;        /* 1: its memory is still being captured; 0: it is whole; a negative errno: it never will be */
 };
 
-/* Where a path led. */
-enum snapshot_place {
-	SNAPSHOT_OUTSIDE, /* an ordinary directory: *ret is its O_PATH descriptor */
-	SNAPSHOT_INSIDE,  /* into our own mount: *ret_inode says where; the caller may read it */
+/* Where a snapshot of this daemon's is in its mount: MOUNT/FORK/snapshots/NAME, and who may look there. */
+struct snapshot_place {
+	uint64_t fork_serial;
+	char fork[65], name[65];
+	uid_t uid;
+	gid_t gid;
+	mode_t mode; /* of the fork's directory */
 };
 
-/* Opens the directory `path` as the caller. `mount` is the device of our own mount. Worker. Returns an enum snapshot_place or a negative errno. */
-int snapshot_find(const struct caller *c, const char *path, dev_t mount, int *ret, ino_t *ret_inode, struct failure *why);
+/* Opens the directory `path` as the caller; or finds a snapshot of this daemon's there, in our own mount, which isn't asked. Worker. Returns 0: *ret_dir is an O_PATH descriptor,
+ * or -1 and *ret the caller's reference; or a negative errno. */
+int snapshot_find(const struct caller *c, const char *path, int *ret_dir, struct snapshot **ret, struct failure *why);
 
 /* Reads and checks the snapshot in the directory `dir` (borrowed), as the caller. Worker. Returns 0; -ENOENT a member is missing; -EINVAL a manifest that is malformed or at
  * odds with its members; -EACCES; -EOPNOTSUPP. */
@@ -73,12 +77,12 @@ int snapshot_memory(struct snapshot *s, struct memory_source **ret, struct failu
 /* A descriptor of the device state with an offset of its own, at 0. Returns it or a negative errno. */
 int snapshot_vmstate(const struct snapshot *s);
 
-/* The snapshots of this daemon, by the inode number of their directory in its mount. */
-int snapshot_publish(ino_t inode, struct snapshot *s);
-void snapshot_retract(ino_t inode);
+/* The snapshots of this daemon, by their serials, for snapshot_find(). Returns 0 or -ENOMEM. */
+int snapshot_publish(uint64_t serial, const struct snapshot_place *place, struct snapshot *s);
+void snapshot_retract(uint64_t serial);
 
-/* A reference for the caller, or NULL. */
-struct snapshot *snapshot_by_inode(ino_t inode);
+/* Its fork has another name, owner or mode. Harmless for one that is not published. */
+void snapshot_move(uint64_t serial, const struct snapshot_place *place);
 
 /* The capture of one of ours has come to its end: `result` 0 or a negative errno. */
 void snapshot_settle(struct snapshot *s, int result);

@@ -214,30 +214,19 @@ static int open_restore(struct source *s, struct failure *why)
 {
 	struct snapshot *snapshot;
 	AUTO_CLOSE int dir = -1;
-	ino_t inode;
-	int r = snapshot_find(s->caller, s->path, s->mount, &dir, &inode, why);
+	int r = snapshot_find(s->caller, s->path, &dir, &snapshot, why);
 
-	if (r < 0)
-		return r;
-	if (r == SNAPSHOT_OUTSIDE) {
+	if (r == 0 && dir >= 0)
 		r = snapshot_open(&snapshot, s->caller, dir, s->path, why);
-		return r < 0 ? r : make_origin(s, snapshot, dir, why);
-	}
-	snapshot = snapshot_by_inode(inode);
-	if (!snapshot)
-		return fail(why, EINVAL, "%s: is no snapshot that can be restored", s->path);
-	return make_origin(s, snapshot, snapshot->dir, why);
+	return r < 0 ? r : make_origin(s, snapshot, dir >= 0 ? dir : snapshot->dir, why);
 }
 
 static int open_file(struct source *s, const char *path, struct failure *why)
 {
 	AUTO_CLOSE int fd = caller_open(s->caller, path, why);
-	struct stat st;
 
 	if (fd < 0)
 		return fd;
-	if (!fstat(fd, &st) && st.st_dev == s->mount) /* reading it would be waiting for ourselves */
-		return fail(why, EINVAL, "%s: is a file of this mount", path);
 	return caller_read(s->caller, fd, path, why);
 }
 

@@ -15,7 +15,6 @@ struct source {
 	struct caller *caller; /* who asks */
 	struct caller *self;   /* the daemon, for what is its own */
 	char path[4097];
-	dev_t mount;
 	struct config config;  /* the fork's part, and the programs */
 	const atomic_bool *cancelled;
 	/* What came of it. */

@@ -73,3 +73,38 @@ test_amidst_snapshots() {
 		ok rmdir "$F/a$i"
 	done
 }
+
+# A path that leads back into the mount is no question to ourselves: it could not be answered while a mkdir holds the directory, and a daemon that is killed meanwhile would never end.
+test_own_paths() {
+	local mkdir
+	start
+	ready count || return
+	child base "$READY"
+	ok mkdir "$F/base/snapshots/s"
+	mkdir "$F/a" "$T/elsewhere" "$T/part"
+	ln -s "$F/base/snapshots" "$T/elsewhere/link"
+	mount --bind "$F/base" "$T/part"
+	kill -STOP "$(pid_of base)"
+	timeout 60 mkdir "$F/base/snapshots/waits" 2>/dev/null &
+	mkdir=$!
+	wait_for 10 grep -q waits "$(grep -l '"id":"base"' "$S"/forks/*/record.json)"
+	for path in "$F/base/snapshots/s" "$T/elsewhere/link/s" "$F/base/./snapshots//s/" "$T/part/snapshots/s"; do
+		command_is ok "$F/a/restore" "$path"
+		ok rmdir "$F/a"
+		ok mkdir "$F/a"
+	done
+	command_is EINVAL "$F/a/restore" "$F/base/snapshots"
+	command_is EINVAL "$F/a/boot" "$F/base/log"
+	command_is ENOENT "$F/a/restore" "$F/base/snapshots/t"
+	umount "$T/part"
+	kill -KILL "$DAEMON"
+	wait "$DAEMON"
+	wait "$mkdir"
+	DAEMON=
+	# shellcheck disable=SC2046
+	kill -CONT $(vmms)
+	no soon stat "$F"
+	expect_log 'the mount of a daemon that died is cleared|is dropped'
+	start
+	state_is base running
+}
