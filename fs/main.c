@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <syslog.h>
 
 #include "fs/fs.h"
@@ -157,12 +159,22 @@ static dev_t mount_device(const char *mountpoint)
 	return found;
 }
 
+/* For who isn't root, as libfuse does. */
+static bool unmount_by_helper(const char *mountpoint)
+{
+	char *argv[] = { (char *)(uintptr_t)"fusermount3", (char *)(uintptr_t)"-uzq", (char *)(uintptr_t)"--", (char *)(uintptr_t)mountpoint, NULL };
+	int status = -1;
+	pid_t pid;
+
+	return !posix_spawnp(&pid, *argv, NULL, NULL, argv, environ) && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 /* What a daemon that died left in place answers ENOTCONN. */
 static void clear_dead_mount(const char *mountpoint)
 {
 	struct stat st;
 
-	if (stat(mountpoint, &st) && errno == ENOTCONN && !umount2(mountpoint, MNT_DETACH))
+	if (stat(mountpoint, &st) && errno == ENOTCONN && (!umount2(mountpoint, MNT_DETACH) || unmount_by_helper(mountpoint)))
 		log_warn("%s: the mount of a daemon that died is cleared", mountpoint);
 }
 

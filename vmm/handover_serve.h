@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -114,6 +115,13 @@ static int handover_map(void *at, size_t n, int fd)
 	return error;
 }
 
+/* The daemon that comes next, of the same user, is not our ancestor: Yama (kernel.yama.ptrace_scope 1) lets it take our descriptors only if it is named beforehand, and nobody knows it
+ * yet. Without Yama there is nothing to allow. */
+static void handover_allow_successor(void)
+{
+	(void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+}
+
 /* Maps what is sent over [at, at + n), until the daemon closes its end or dies. What it is told to keep it only has open. Returns whether the VMM is to go on without the daemon. */
 static bool handover_serve(int socket_fd, void *at, size_t n)
 {
@@ -124,6 +132,8 @@ static bool handover_serve(int socket_fd, void *at, size_t n)
 	while ((what = handover_receive(socket_fd, &fd))) {
 		int error;
 
+		if (what == HANDOVER_LIVE)
+			handover_allow_successor();
 		lives = lives || what == HANDOVER_LIVE;
 		if (what != HANDOVER_MAP || fd < 0)
 			continue;

@@ -177,6 +177,13 @@ test_ordinary_user() {
 	ok one mkdir "$F/a/snapshots/s"
 	ok one mkdir "$F/b"
 	is "restore" ok "$(one "$TOOLS/put" "$F/b/restore" <<<"$F/a/snapshots/s")"
+	kill -KILL "$DAEMON" # the next one has no privilege either
+	wait "$DAEMON" 2>/dev/null
+	expect_log 'the mount of a daemon that died is cleared'
+	XDG_RUNTIME_DIR=$T/runtime setpriv --reuid=nobody --regid=nogroup --clear-groups "$FORKFS_BUILD/fs/forkfs" -f -o vmm=null "$F" >>"$LOG" 2>&1 </dev/null &
+	DAEMON=$!
+	until_true 30 eval 'daemon_gone || one test -e "$F/help"'
+	is "state after a takeover" running "$(one cat "$F/b/state")"
 	kill "$DAEMON"
 	wait_for 20 daemon_gone
 	wait "$DAEMON"; is "exit status" 0 $?
