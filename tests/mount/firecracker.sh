@@ -497,3 +497,33 @@ test_manifest() {
 	command_is EINVAL "$F/copy/restore" "$T/copy"
 	like "another size" 'is of a guest with 33554432 bytes of RAM' "$(error_of copy)"
 }
+
+# A daemon that dies, and the next one: the guests count on, are served, typed to, snapshotted and forked.
+adopted() {
+	local f how
+	with "$1" -o "$POOL_OFF,fill=ondemand,snapshot=live" || return
+	for how in memfd-shared memfd-private; do
+		mkdir "$F/$how" "$F/child-of-$how"
+		command_is ok "$F/$how/config/memory_backend" "$how"
+		command_is ok "$F/child-of-$how/config/memory_backend" "$how"
+		command_is ok "$F/$how/restore" "$SNAP"
+		ok mkdir "$F/$how/snapshots/s"
+		wait_for 20 shot_in "$how" s complete
+		command_is ok "$F/child-of-$how/restore" "$F/$how/snapshots/s"
+	done
+	kill_daemon
+	VMM=auto start -o "firecracker=$PROGRAM,$POOL_OFF,snapshot=live"
+	for f in memfd-shared memfd-private child-of-memfd-shared child-of-memfd-private; do
+		state_is "$f" running
+		counts_on "$f"
+		command_is ok "$F/$f/state" paused
+		command_is ok "$F/$f/state" running
+		ok mkdir "$F/$f/snapshots/later"
+		wait_for 20 shot_in "$f" later complete
+		mkdir "$F/last-of-$f"
+		command_is ok "$F/last-of-$f/restore" "$F/$f/snapshots/later"
+		counts_on "last-of-$f"
+	done
+}
+test_adopted() { adopted standin; }
+test_real_adopted() { adopted real; }
