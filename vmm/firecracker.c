@@ -186,6 +186,7 @@ static void on_typable(void *data)
 /* --- start ------------------------------------------------------------------------------------------------------------------------ */
 
 static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data);
+static void on_begun(const struct failure *why, void *data);
 
 static void on_kernel(const struct failure *why, void *data)
 {
@@ -430,6 +431,7 @@ static int reopen_console(struct firecracker *f)
 
 static int reconnect(struct firecracker *f, struct failure *why)
 {
+	struct file_id id;
 	char path[64];
 	int r = open_files_take_anonymous(&f->vm.process, "anon_inode:seccomp notify");
 
@@ -440,6 +442,8 @@ static int reconnect(struct firecracker *f, struct failure *why)
 	f->launched.sockets = openat(f->spec.dir, FIRECRACKER_SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (f->launched.sockets < 0)
 		return fail_errno(why, errno, "the directory of Firecracker's sockets");
+	if (file_id_get(&id, f->launched.sockets) == 0)
+		f->launched.theirs = open_files_find(&f->vm.process, &id, true);
 	firecracker_socket_path(f->launched.sockets, FIRECRACKER_API, path, sizeof path);
 	r = firecracker_api_create(&f->api, f->spec.event, path, why);
 	if (r < 0)
@@ -449,6 +453,25 @@ static int reconnect(struct firecracker *f, struct failure *why)
 		log_warn("%s: its console takes nothing any more: %s", f->id, strerror(-r));
 	r = process_watch(&f->vm.process, f->spec.event, on_exited, f);
 	return r < 0 ? fail_errno(why, -r, "watch Firecracker") : 0;
+}
+
+/* The userfaultfd of one that was booted was the former daemon's alone, and ended with it: another one is asked for. */
+static void on_again(const struct failure *why, void *data)
+{
+	struct firecracker *f = data;
+	struct failure unheard;
+
+	if (why || f->vm.memory.uffd >= 0 || !(f->abilities & FIRECRACKER_WP)) {
+		on_answer(why, f);
+		return;
+	}
+	if (firecracker_listen(&f->launched, &f->spec, &unheard) < 0 ||
+	    sd_event_add_io(f->spec.event, &f->handover, f->launched.handover, EPOLLIN, on_handover, f) < 0) {
+		log_warn("%s: its writes can't be noticed", f->id);
+		answered(f, NULL);
+		return;
+	}
+	on_begun(NULL, f);
 }
 
 static int adopt(struct vm **ret, const struct vm_spec *spec, const struct process *process, const struct vm_watcher *watcher, void *data, struct failure *why)
@@ -468,7 +491,7 @@ static int adopt(struct vm **ret, const struct vm_spec *spec, const struct proce
 		destroy(&f->vm);
 		return r;
 	}
-	ask(f, "GET", "/version", "", on_answer);
+	ask(f, "GET", "/version", "", on_again);
 	*ret = &f->vm;
 	return 0;
 }
@@ -512,10 +535,10 @@ static void send_load(struct firecracker *f)
 
 	if (has_vsock(f)) {
 		f->vm.vsock = FIRECRACKER_SOCKETS "/" FIRECRACKER_GUEST_VSOCK;
-		snprintf(vsock, sizeof vsock, ",\"vsock_override\":{\"uds_path\":\"%s\"}", firecracker_socket_path(f->launched.sockets, FIRECRACKER_GUEST_VSOCK, socket, sizeof socket));
+		snprintf(vsock, sizeof vsock, ",\"vsock_override\":{\"uds_path\":\"%s\"}", firecracker_socket_path(f->launched.theirs, FIRECRACKER_GUEST_VSOCK, socket, sizeof socket));
 	}
 	if (f->launched.handover >= 0)
-		snprintf(uffd, sizeof uffd, ",\"uffd_uds_path\":\"%s\"", firecracker_socket_path(f->launched.sockets, FIRECRACKER_HANDOVER, socket, sizeof socket));
+		snprintf(uffd, sizeof uffd, ",\"uffd_uds_path\":\"%s\"", firecracker_socket_path(f->launched.theirs, FIRECRACKER_HANDOVER, socket, sizeof socket));
 	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}%s%s}",
 		 f->shared ? ",\"shared\":true" : "", uffd, vsock, f->vm.realtime ? ",\"clock_realtime\":true" : "");
 	f->loading = true;
@@ -615,7 +638,7 @@ static void on_begun(const struct failure *why, void *data)
 		on_answer(why, f);
 		return;
 	}
-	snprintf(body, sizeof body, "{\"socket\":\"%s\"}", firecracker_socket_path(f->launched.sockets, FIRECRACKER_HANDOVER, socket, sizeof socket));
+	snprintf(body, sizeof body, "{\"socket\":\"%s\"}", firecracker_socket_path(f->launched.theirs, FIRECRACKER_HANDOVER, socket, sizeof socket));
 	ask(f, "PUT", "/uffd/wp", body, on_watched);
 }
 

@@ -29,6 +29,7 @@ static int open_sockets(struct firecracker_launched *l, const struct vm_spec *sp
 	l->sockets = openat(spec->dir, FIRECRACKER_SOCKETS, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (l->sockets < 0)
 		return fail_errno(why, errno, "the directory of Firecracker's sockets");
+	l->theirs = l->sockets;
 	if (unlinkat(l->sockets, FIRECRACKER_API, 0) && errno != ENOENT)
 		return fail_errno(why, errno, "remove the old socket " FIRECRACKER_API);
 	if (spec->drop && fchownat(l->sockets, "", spec->uid, spec->gid, AT_EMPTY_PATH))
@@ -36,10 +37,8 @@ static int open_sockets(struct firecracker_launched *l, const struct vm_spec *sp
 	return 0;
 }
 
-static int listen_for_uffd(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+int firecracker_listen(struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
 {
-	if (!(spec->program->abilities & (spec->kernel < 0 ? FIRECRACKER_UFFD : FIRECRACKER_WP)))
-		return 0;
 	l->handover = socket_listen_at(l->sockets, FIRECRACKER_HANDOVER, why);
 	if (l->handover < 0)
 		return l->handover;
@@ -84,8 +83,8 @@ static int open_all(struct firecracker_launched *l, int streams[2], const struct
 {
 	int r = open_sockets(l, spec, why);
 
-	if (r == 0)
-		r = listen_for_uffd(l, spec, why);
+	if (r == 0 && (spec->program->abilities & (spec->kernel < 0 ? FIRECRACKER_UFFD : FIRECRACKER_WP)))
+		r = firecracker_listen(l, spec, why);
 	if (r == 0)
 		r = watch_sockets(l, why);
 	if (r == 0 && (r = leash_make(&l->leash)) < 0)

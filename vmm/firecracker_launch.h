@@ -28,6 +28,7 @@ struct firecracker_launched {
 	struct process process;
 	struct last_words words;
 	int sockets;  /* O_PATH: the directory of its sockets */
+	int theirs;   /* the number of that one in the process */
 	int created;  /* an inotify descriptor that tells what is created there */
 	int opens;    /* for opens.h */
 	int console;  /* the other end of its stdin */
@@ -37,11 +38,14 @@ struct firecracker_launched {
 };
 
 #define FIRECRACKER_LAUNCHED_NONE                                                                                                        \
-	((struct firecracker_launched){ .process.pidfd = -1, .words.fd = -1, .sockets = -1, .created = -1, .opens = -1, .console = -1,   \
+	((struct firecracker_launched){ .process.pidfd = -1, .words.fd = -1, .sockets = -1, .theirs = -1, .created = -1, .opens = -1, .console = -1,   \
 					.handover = -1, .leash = { -1, -1 }, .ram = -1, .log = -1 })
 
 /* Blocks: a worker's task. Returns 0; -ENODEV the program can't be run; another negative errno. Whatever is in *ret then is the caller's to give back. */
 int firecracker_launch(struct firecracker_launched *ret, const struct vm_spec *spec, struct failure *why);
+
+/* Makes ret->handover, where `sockets` is known. Returns 0 or a negative errno. */
+int firecracker_listen(struct firecracker_launched *ret, const struct vm_spec *spec, struct failure *why);
 
 /* All but the process. */
 void firecracker_launched_finish(struct firecracker_launched *l);

@@ -67,9 +67,9 @@ static bool is_wanted(int dir, pid_t pid, const char *number, const struct wante
 
 static int take(const struct process *p, int number)
 {
-	int fd = pidfd_getfd(p->pidfd, number, 0);
+	int fd = number < 0 ? number : pidfd_getfd(p->pidfd, number, 0);
 
-	return fd < 0 ? -errno : fd;
+	return number >= 0 && fd < 0 ? -errno : fd;
 }
 
 /* What was looked at by its number may be another one by now: whoever takes it looks at that again, if it matters. */
@@ -86,16 +86,21 @@ static int find(const struct process *p, const struct wanted *w)
 		return errno == ENOENT ? -ESRCH : -errno;
 	while (r == -ENOENT && (e = readdir(d)))
 		if (*e->d_name != '.' && is_wanted(dirfd(d), p->pid, e->d_name, w))
-			r = take(p, atoi(e->d_name));
+			r = atoi(e->d_name);
 	closedir(d);
 	return r;
+}
+
+int open_files_find(const struct process *p, const struct file_id *id, bool written)
+{
+	return find(p, &(struct wanted){ .id = id, .written = written });
 }
 
 int open_files_take(const struct process *p, const struct file_id *id, bool written)
 {
 	struct wanted w = { .id = id, .written = written };
 	struct stat st;
-	int fd = find(p, &w);
+	int fd = take(p, find(p, &w));
 
 	if (fd < 0 || (!fstat(fd, &st) && same_file(&st, &w)))
 		return fd;
@@ -105,10 +110,10 @@ int open_files_take(const struct process *p, const struct file_id *id, bool writ
 
 int open_files_take_uffd(const struct process *p, uint64_t with, uint64_t without)
 {
-	return find(p, &(struct wanted){ .name = "anon_inode:[userfaultfd]", .with = with, .without = without });
+	return take(p, find(p, &(struct wanted){ .name = "anon_inode:[userfaultfd]", .with = with, .without = without }));
 }
 
 int open_files_take_anonymous(const struct process *p, const char *name)
 {
-	return find(p, &(struct wanted){ .name = name });
+	return take(p, find(p, &(struct wanted){ .name = name }));
 }

@@ -24,6 +24,9 @@ int file_id_get(struct file_id *ret, int fd);
  * negative errno. The open file, and so its offset, is shared with the process. `written`: it may have been written to. */
 int open_files_take(const struct process *p, const struct file_id *id, bool written);
 
+/* The number that a file has in there, as above. */
+int open_files_find(const struct process *p, const struct file_id *id, bool written);
+
 /* Likewise its userfaultfd that has all bits of `with` and none of `without` (UFFD_FEATURE_). */
 int open_files_take_uffd(const struct process *p, uint64_t with, uint64_t without);
 

@@ -192,3 +192,20 @@ test_capture_under_way() {
 	done
 	is "a capture that was under way" 1 "$seen"
 }
+
+# What was being filled in the background goes on being filled.
+test_filling() {
+	start -o mem_write=1,fill=background,working_set=off
+	MEMORY=512 booted base
+	head -c 300M /dev/urandom | timeout 60 dd of="$F/base/mem" bs=4M iflag=fullblock conv=notrunc status=none
+	ok mkdir "$F/base/snapshots/whole"
+	wait_for 60 shot_in base whole complete
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$F/base/snapshots/whole"
+	kill_daemon
+	filled() { status_of "$1" MemFilled | tr -cd 0-9; }
+	start -o mem_write=1
+	is "how" background "$(status_of a Fill)"
+	wait_for 60 eval '[ "$(filled a)" = "$(filled base)" ]'
+	same_memory "$F/base/mem" "$F/a/mem" || bad "not the same memory"
+}

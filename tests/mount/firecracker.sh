@@ -197,6 +197,12 @@ boots() {
 	wait_for 20 shot_in a s complete
 	command_is ok "$F/b/restore" "$F/a/snapshots/s"
 	counts_on b
+	kill_daemon
+	VMM=auto start -o "firecracker=$PROGRAM,$POOL_OFF,snapshot=live"
+	state_is a running
+	ok mkdir "$F/a/snapshots/later" # whose userfaultfd went with the former daemon
+	wait_for 20 shot_in a later complete
+	counts_on a
 }
 test_boot() { boots standin; }
 test_real_boot() { boots real; }
