@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "vmm/handed.h"
 #include "vmm/memory/uffd.h"
 
 #define MESSAGE_MAX 4096
@@ -52,8 +53,8 @@ int firecracker_uffd_take(struct vm_memory *ret, int fd, struct failure *why)
 
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(sizeof fds))
 		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-	uffd = fds[0];
-	more = fds[1];
+	uffd = handed_uffd(fds[0]);
+	more = handed_uffd(fds[1]);
 	if (uffd < 0)
 		return fail(why, EIO, "Firecracker handed over no userfaultfd");
 	r = firecracker_uffd_parse(&at, text, (size_t)n, why);

@@ -6,6 +6,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "vmm/handed.h"
+
 int handover_pair(int *ret_ours, int *ret_theirs)
 {
 	int pair[2];
@@ -22,25 +24,31 @@ int handover_uffd_device(void)
 	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 }
 
-/* Returns bytes, 0 where there is nothing yet, or -EPIPE. ret_fds are the descriptors that came along, or -1. */
-static ssize_t receive(int fd, void *buf, size_t n, int ret_fds[HANDOVER_UFFDS])
+/* Returns bytes, 0 where there is nothing yet, or -EPIPE. Of the hello ret_fds are the descriptors that came along, or -1; what comes later brings none in here. */
+static ssize_t receive(int fd, void *buf, size_t n, int *ret_fds)
 {
 	union {
 		char space[CMSG_SPACE(HANDOVER_UFFDS * sizeof(int))];
 		struct cmsghdr head;
 	} control;
 	struct iovec iov = { buf, n };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = ret_fds ? &control : NULL, .msg_controllen = ret_fds ? sizeof control : 0 };
 	ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	struct cmsghdr *c = got > 0 && ret_fds ? CMSG_FIRSTHDR(&m) : NULL;
 
-	for (int i = 0; i < HANDOVER_UFFDS; i++)
-		ret_fds[i] = -1;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 		memcpy(ret_fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	for (int i = 0; ret_fds && i < HANDOVER_UFFDS; i++)
+		ret_fds[i] = handed_uffd(ret_fds[i]);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	return got > 0 ? got : -EPIPE;
+}
+
+/* An errno that was sent, as a negative one. */
+static int error_of(int sent)
+{
+	return sent < 0 || sent > 4095 ? -EIO : -sent;
 }
 
 static void take_hello(struct handover *h, const struct handover_hello *hello, ssize_t n, int *fds)
@@ -55,7 +63,7 @@ static void take_hello(struct handover *h, const struct handover_hello *hello, s
 	}
 	memory.at = hello->at;
 	memory.features = hello->features;
-	memory.error = -hello->error;
+	memory.error = error_of(hello->error);
 	if (!hello->error)
 		memory.uffd = steal_fd(next++);
 	if (!hello->notes_error)
@@ -70,8 +78,8 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *d
 		struct handover_hello hello;
 		int error;
 	} m;
-	int uffds[HANDOVER_UFFDS];
-	ssize_t n = receive(fd, &m, sizeof m, uffds);
+	int uffds[HANDOVER_UFFDS] = { -1, -1 };
+	ssize_t n = receive(fd, &m, sizeof m, h->greeted ? NULL : uffds);
 
 	(void)revents;
 	if (n == 0)
@@ -80,7 +88,7 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *d
 	if (!h->greeted)
 		take_hello(h, &m.hello, n, uffds);
 	else if (n == (ssize_t)sizeof m.error)
-		h->answered(m.error < 0 || m.error > 4095 ? -EIO : -m.error, h->data);
+		h->answered(error_of(m.error), h->data);
 	else
 		h->answered(-EPIPE, h->data);
 	for (int i = 0; i < HANDOVER_UFFDS; i++)
