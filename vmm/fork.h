@@ -122,6 +122,8 @@ struct fork {
 	struct job disposal;
 	sd_event_source *deadline; /* of the driver's request under way */
 	bool timed_out;
+	sd_event_source *turn;     /* a VMM's own stop or resume was told of just now */
+	bool turned;               /* likewise: it runs */
 	sd_event_source *learning; /* when what it asked for is published */
 	bool learned;              /* that has been done */
 	size_t dirty_size;         /* bytes that `dirty` had last */

@@ -10,6 +10,8 @@
 #include "vmm/learning.h"
 #include "vmm/pool.h"
 
+#define TURN_USEC 100000 /* as often as a VMM's own stops and resumes are told of: each is an event, and a record on a disk */
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct fork *f = data;
@@ -36,6 +38,11 @@ void fork_deadline_stop(struct fork *f)
 	f->deadline = sd_event_source_disable_unref(f->deadline);
 }
 
+static void forget_turn(struct fork *f)
+{
+	f->turn = sd_event_source_disable_unref(f->turn);
+}
+
 void fork_request(struct fork *f, void (*request)(struct vm *))
 {
 	fork_deadline_start(f);
@@ -49,6 +56,7 @@ static void on_answered(struct vm *vm, const struct failure *why, void *data)
 
 	(void)vm;
 	fork_deadline_stop(f);
+	forget_turn(f);
 	if (why && f->timed_out) {
 		fail(&late, ETIMEDOUT, "the VMM did not answer within %s ms", config_get(&f->config, CONFIG_TIMEOUT));
 		why = &late;
@@ -110,17 +118,39 @@ static void on_typable(struct vm *vm, void *data)
 	signal_emit(&f->typable);
 }
 
+static void follow_turn(struct fork *f)
+{
+	if (f->task || (f->state != FORK_RUNNING && f->state != FORK_PAUSED))
+		return;
+	if ((f->state == FORK_RUNNING) == f->turned)
+		return;
+	fork_event(f, (struct event_facts){ .what = f->turned ? "running" : "paused" });
+	fork_set_state(f, f->turned ? FORK_RUNNING : FORK_PAUSED);
+}
+
+static int on_turn(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct fork *f = data;
+
+	(void)source;
+	(void)usec;
+	forget_turn(f);
+	follow_turn(f);
+	return 0;
+}
+
+/* The first is followed at once, of those that come soon after it only the last. */
 static void on_turned(struct vm *vm, bool running, void *data)
 {
 	struct fork *f = data;
 
 	(void)vm;
-	if (f->task || (f->state != FORK_RUNNING && f->state != FORK_PAUSED))
+	f->turned = running;
+	if (f->turn)
 		return;
-	if ((f->state == FORK_RUNNING) == running)
-		return;
-	fork_event(f, (struct event_facts){ .what = running ? "running" : "paused" });
-	fork_set_state(f, running ? FORK_RUNNING : FORK_PAUSED);
+	follow_turn(f);
+	if (sd_event_add_time_relative(f->all->event, &f->turn, CLOCK_MONOTONIC, TURN_USEC, 1000, on_turn, f) < 0)
+		f->turn = NULL;
 }
 
 const struct vm_watcher fork_watcher = {
@@ -168,6 +198,7 @@ void fork_release_vm(struct fork *f)
 	f->vm = NULL;
 	f->vm_uid = 0;
 	fork_deadline_stop(f);
+	forget_turn(f);
 	record_refresh(&f->console);
 	record_refresh(&f->log);
 	release_region(f->all, &f->ram);

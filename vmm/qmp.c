@@ -12,6 +12,7 @@
 #include "vmm/qmp_message.h"
 
 #define COMMANDS_MAX 16
+#define LINES_A_TURN 16
 
 struct command {
 	struct list link;
@@ -27,7 +28,7 @@ struct qmp {
 	bool greeted;
 	unsigned int count;
 	struct list unsent, sent;
-	sd_event_source *source;
+	sd_event_source *source, *more; /* more: lines are left for the next turn */
 	const struct qmp_handler *handler;
 	void *user;
 	size_t len;
@@ -56,6 +57,7 @@ static void end(struct qmp *q, const struct failure *why)
 	if (q->fd < 0)
 		return;
 	q->source = sd_event_source_disable_unref(q->source);
+	sd_event_source_set_enabled(q->more, SD_EVENT_OFF);
 	close_fd(&q->fd);
 	forget_commands(q);
 	q->handler->closed(why, q->user);
@@ -155,9 +157,9 @@ static void take(struct qmp *q, const char *line, size_t n)
 
 static void take_lines(struct qmp *q)
 {
-	char *at = q->in, *newline;
+	char *at = q->in, *newline = NULL;
 
-	while (q->fd >= 0 && (newline = memchr(at, '\n', q->len - (size_t)(at - q->in)))) {
+	for (int i = 0; q->fd >= 0 && i < LINES_A_TURN && (newline = memchr(at, '\n', q->len - (size_t)(at - q->in))); i++) {
 		size_t n = (size_t)(newline - at);
 
 		if (n && at[n - 1] == '\r')
@@ -168,15 +170,28 @@ static void take_lines(struct qmp *q)
 	}
 	q->len -= (size_t)(at - q->in);
 	memmove(q->in, at, q->len);
-	if (q->len == sizeof q->in)
+	if (q->fd >= 0 && newline)
+		sd_event_source_set_enabled(q->more, SD_EVENT_ONESHOT);
+	else if (q->len == sizeof q->in)
 		broken(q, EPROTO, "QEMU sent a line without an end");
 }
 
-/* One read a turn: a peer that never stops talking keeps nobody else waiting. */
+static int on_more(sd_event_source *source, void *data)
+{
+	(void)source;
+	take_lines(data);
+	return 0;
+}
+
+/* One read a turn: a peer that never stops talking keeps nobody else waiting. What it said before comes first. */
 static void receive(struct qmp *q)
 {
-	ssize_t n = recv(q->fd, q->in + q->len, sizeof q->in - q->len, MSG_DONTWAIT);
+	ssize_t n;
+	int left;
 
+	if (sd_event_source_get_enabled(q->more, &left) >= 0 && left != SD_EVENT_OFF)
+		return;
+	n = recv(q->fd, q->in + q->len, sizeof q->in - q->len, MSG_DONTWAIT);
 	if (n > 0) {
 		q->len += (size_t)n;
 		take_lines(q);
@@ -213,17 +228,20 @@ int qmp_create(struct qmp **ret, sd_event *event, int fd, const struct qmp_handl
 	list_init(&q->unsent);
 	list_init(&q->sent);
 	r = sd_event_add_io(event, &q->source, fd, EPOLLIN, on_socket, q);
+	if (r >= 0)
+		r = sd_event_add_defer(event, &q->more, on_more, q);
 	if (r < 0)
 		goto no_source;
+	sd_event_source_set_enabled(q->more, SD_EVENT_OFF);
 	r = qmp_send(q, "qmp_capabilities", NULL, -1, NULL, NULL);
 	if (r < 0)
-		goto no_command;
+		goto no_source;
 	*ret = q;
 	return 0;
 
-no_command:
-	sd_event_source_disable_unref(q->source);
 no_source:
+	sd_event_source_disable_unref(q->more);
+	sd_event_source_disable_unref(q->source);
 	free(q);
 no_memory:
 	close_fd(&fd);
@@ -234,6 +252,7 @@ void qmp_destroy(struct qmp *q)
 {
 	if (!q)
 		return;
+	sd_event_source_disable_unref(q->more);
 	sd_event_source_disable_unref(q->source);
 	close_fd(&q->fd);
 	forget_commands(q);
