@@ -568,7 +568,9 @@ static void map(struct vm *vm, const struct region *ram, int vmstate)
 	begin(q, MAP);
 	if (ram)
 		r = handover_give(&q->handover, ram->fd);
-	if (r < 0)
+	if (r == -EPIPE)
+		fail(&q->why, EIO, "QEMU has closed the socket of its memory");
+	else if (r < 0)
 		fail_errno(&q->why, -r, "QEMU can't be handed its memory");
 	if (r < 0 || !ram)
 		answer_later(q);
