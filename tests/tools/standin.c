@@ -11,6 +11,8 @@
  *   standin-busy         503                                      -seccomp   it ends with status 148 at a load
  *   standin-nofd         it hands over no userfaultfd             -nonsense  or says nonsense of its memory
  *   standin-stuck        it never resumes                         -slow      it takes a second to resume
+ *   standin-endless      a body without an end                    -headers   headers without an end      -continues  100 after 100
+ *   standin-twice        it answers all twice                     -shouts    it prints all the time      -crowd   it hands over its userfaultfd among 60 descriptors
  *   standin-dies         it ends when it is to resume              -disk      its guest has a disk that it writes, beside the program
  *
  * Its console repeats what is typed, where stdin is what Firecracker heeds.
@@ -30,6 +32,7 @@
 
 #define COUNTER ((2u << 20) + 16)
 #define REQUEST_MAX 65536
+#define CROWD 60
 #define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 static const char *name; /* what is wrong */
@@ -100,8 +103,13 @@ static void repeat(void)
 static void *guest(void *data)
 {
 	(void)data;
+	static char much[65536];
+
+	memset(much, '!', sizeof much);
 	for (;;) {
 		repeat();
+		if (is("shouts") && atomic_load(&running) && (write(1, much, sizeof much) < 0 || write(2, much, sizeof much) < 0))
+			return NULL;
 		if (atomic_load(&running)) {
 			++*(volatile uint64_t *)(void *)(ram + COUNTER);
 			(void)!write(1, "C\n", 2);
@@ -123,7 +131,7 @@ static void send_all(int fd, const char *data, size_t n)
 	}
 }
 
-static void answer(int fd, int status, const char *body)
+static void answer_once(int fd, int status, const char *body)
 {
 	char head[256];
 
@@ -136,6 +144,22 @@ static void answer(int fd, int status, const char *body)
 	} else {
 		send_all(fd, "\r\n", 2);
 	}
+}
+
+static void answer(int fd, int status, const char *body)
+{
+	answer_once(fd, status, body);
+	if (is("twice"))
+		answer_once(fd, status, body);
+}
+
+/* The same again and again, until nobody listens any more. */
+static void never_stop(int fd, const char *first, const char *again)
+{
+	send_all(fd, first, strlen(first));
+	while (send(fd, again, strlen(again), MSG_NOSIGNAL) > 0)
+		;
+	pause();
 }
 
 static void refuse(int fd, const char *why)
@@ -169,12 +193,12 @@ static bool hand_over(const char *path, bool protect)
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int to = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(CROWD * sizeof(int))];
 		struct cmsghdr head;
 	} control = { 0 };
 	char text[256], byte;
 	struct iovec iov = { text, 0 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof(int)) };
 
 	memcpy(un.sun_path, path, strlen(path));
 	if (uffd < 0) {
@@ -189,6 +213,15 @@ static bool hand_over(const char *path, bool protect)
 	iov.iov_len = strlen(text);
 	control.head = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
 	memcpy(CMSG_DATA(&control.head), &uffd, sizeof uffd);
+	if (is("crowd")) {
+		int fds[CROWD];
+
+		for (int i = 0; i < CROWD; i++)
+			fds[i] = i % 2 ? 1 : uffd;
+		control.head.cmsg_len = CMSG_LEN(sizeof fds);
+		memcpy(CMSG_DATA(&control.head), fds, sizeof fds);
+		m.msg_controllen = sizeof control;
+	}
 	if (is("nofd"))
 		m.msg_control = NULL, m.msg_controllen = 0;
 	if (protect && ioctl(uffd, UFFDIO_REGISTER, &reg))
@@ -254,6 +287,12 @@ static void load(int fd, const char *body)
 	}
 	if (is("garbage"))
 		send_all(fd, "\x01\x02 220 this is no HTTP\r\n\r\n", 27);
+	if (is("endless"))
+		never_stop(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "8\r\nxxxxxxxx\r\n");
+	if (is("headers"))
+		never_stop(fd, "HTTP/1.1 200 OK\r\n", "X-More: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n");
+	if (is("continues"))
+		never_stop(fd, "", "HTTP/1.1 100 Continue\r\n\r\n");
 	if (is("huge")) {
 		char *much = calloc(1, (1 << 20) + 1);
 
