@@ -36,6 +36,7 @@ real_snapshot() {
 	is "create" "204 " "$("$TOOLS/api" "$api" PUT /snapshot/create "{\"snapshot_path\":\"$1/vmstate\",\"mem_file_path\":\"$1/memory.bin\"}")"
 	kill "$pid"
 	wait "$pid"
+	[ -s "$1/vmstate" ]
 }
 
 # with standin | real: mounts, and there is a snapshot in $SNAP.
@@ -47,7 +48,7 @@ with() {
 			[ -n "${FORKFS_FIRECRACKER-}" ] || skip "FORKFS_FIRECRACKER names no Firecracker"
 			PROGRAM=$FORKFS_FIRECRACKER
 			unset FORKFS_KVM_MIPS
-			real_snapshot "$SNAP" || return ;;
+			real_snapshot "$SNAP" || { bad "no snapshot"; exit 1; } ;;
 	esac
 	shift
 	VMM=auto start -o "firecracker=$PROGRAM" "$@"
@@ -143,6 +144,76 @@ test_real_instants() {
 		wait_for 10 in_state a exited
 	done
 }
+
+kb() { status_of "$1" "$2" | tr -cd 0-9; }
+filled() { [ "$(kb "$1" MemFilled)" -ge "$2" ]; }
+same_data() { cmp -s <(dd if="$1" bs=1M skip=8 count=8 status=none) <(dd if="$2" bs=1M skip=8 count=8 status=none); }
+
+# writes FORK: the guest goes through 32 MiB, until each of its pages was written.
+writes() {
+	printf '\1' | dd of="$F/$1/mem" bs=1 seek=$(((2 << 20) + 8)) conv=notrunc status=none
+	wait_for 20 eval '[ "$("$TOOLS/rounds" "$F/'"$1"'/mem" | cut -d, -f2)" = " all written" ]'
+}
+
+# The memory of a guest that runs meanwhile comes when it is touched, before, or by and by: 8 MiB of it the guest leaves alone.
+fills() {
+	with "$1" -o "$POOL_OFF,mem_write=1,working_set=off" || return
+	local how
+	dd if=/dev/urandom of="$SNAP/memory.bin" bs=1M seek=8 count=8 conv=notrunc iflag=fullblock status=none
+	for how in ondemand background eager; do
+		mkdir "$F/$how"
+		command_is ok "$F/$how/config/fill" "$how"
+		command_is ok "$F/$how/restore" "$SNAP"
+		counts_on "$how"
+		is "Fill" "$how" "$(status_of "$how" Fill)"
+		case $how in
+			ondemand) [ "$(kb "$how" MemFilled)" -lt 8192 ] || bad "$how: $(kb "$how" MemFilled) came" ;;
+			background) wait_for 20 filled "$how" 8192 ;;
+			eager) filled "$how" 8192 || bad "$how: only $(kb "$how" MemFilled) came" ;;
+		esac
+		if [ "$how" = eager ]; then is "nobody serves pages" "" "$(status_of "$how" Faults)"
+		else [ "$(kb "$how" Faults)" -gt 0 ] || bad "$how: no page was asked for"; fi
+		same_data "$F/$how/mem" "$SNAP/memory.bin" || bad "$how: other data"
+		[ "$1" = standin ] || writes "$how"
+		counts_on "$how"
+	done
+	[ "$(kb ondemand MemFilled)" -lt 40960 ] || bad "more came than was touched: $(kb ondemand MemFilled)"
+}
+test_fill() { fills standin; }
+test_real_fill() { fills real; }
+
+# What one guest asked for the next has before it asks, out of the pool as well.
+learns() {
+	with "$1" -o pool=2,pool_loaded=0,mem_write=1,fill=ondemand || return
+	local how set=$T/copy/workingset
+	mkdir "$F/a" "$F/b" "$F/c"
+	command_is ok "$F/a/config/working_set" off
+	command_is ok "$F/a/restore" "$SNAP"
+	counts_on a
+	ok mkdir "$F/a/snapshots/s"
+	wait_for 20 shot_in a s complete
+	ok cp -r --sparse=always "$F/a/snapshots/s" "$T/copy"
+	rm -f "$set"
+	command_is ok "$F/b/restore" "$T/copy"
+	counts_on b
+	put_at b $((9 << 20)) touched
+	[ "$1" = standin ] || writes b
+	how=$(kb b Faults)
+	ok rmdir "$F/b"
+	wait_for 10 test -s "$set"
+	like "the guest's counter is in it" '^2097152 ' "$(cat "$set")"
+	like "what was touched from outside, too" '^9437184 ' "$(cat "$set")"
+	wait_for 20 eval '[ "$(metric pool_waiting)" -ge 2 ]'
+	command_is ok "$F/c/restore" "$T/copy"
+	wait_for 10 filled c "$(awk '/^[0-9]+ / { n += $2 } END { print n / 1024 }' "$set")"
+	counts_on c
+	put_at c $((9 << 20)) touched
+	[ "$1" = standin ] || writes c
+	[ "$(kb c Faults)" -lt "$how" ] || bad "it asks as often as the first, $how times: $(kb c Faults)"
+	is "out of the pool" 2 "$(metric pool_hits_total)"
+}
+test_working_set() { learns standin; }
+test_real_working_set() { learns real; }
 
 # Ten by one write, out of the pool and not; a pool of idle and of loaded ones.
 fans_out() {
