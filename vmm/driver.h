@@ -71,6 +71,8 @@ struct vm_watcher {
 	/* The one request under way (start, map, load, pause, resume, save) has been answered: why NULL, or why not. After a start that failed with no process
 	 * (vm->process.pid is 0) nothing more is told: destroy it. */
 	void (*answered)(struct vm *vm, const struct failure *why, void *data);
+	/* A worker makes something that the VMM waits for: its time for an answer stands still, and begins anew. */
+	void (*busy)(struct vm *vm, bool busy, void *data);
 	/* The process has ended and is reaped. A request under way has been answered before. Nothing is told after this. */
 	void (*exited)(struct vm *vm, const siginfo_t *how, void *data);
 	/* The console takes bytes again after type() gave -EAGAIN. */

@@ -183,6 +183,15 @@ static void on_typable(void *data)
 	f->vm.watcher->typable(&f->vm, f->vm.data);
 }
 
+/* What it waits for is ours to make: no delay of its own. */
+static void on_busy(bool busy, void *data)
+{
+	struct firecracker *f = container_of((struct firecracker_files *)data, struct firecracker, files);
+
+	if (f->request != NOTHING)
+		f->vm.watcher->busy(&f->vm, busy, f->vm.data);
+}
+
 /* --- start ------------------------------------------------------------------------------------------------------------------------ */
 
 static int on_handover(sd_event_source *source, int fd, uint32_t revents, void *data);
@@ -387,9 +396,9 @@ static int make(struct firecracker **ret, const struct vm_spec *spec, const stru
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;
 	f->launched = FIRECRACKER_LAUNCHED_NONE;
-	f->opens = (struct opens){ .fd = -1, .answer = firecracker_files_answer, .data = &f->files };
+	f->opens = (struct opens){ .fd = -1, .answer = firecracker_files_answer, .busy = on_busy, .data = &f->files };
 	f->files = FIRECRACKER_FILES_NONE;
-	f->files.unprivileged = spec->drop;
+	f->files.devices.unprivileged = spec->drop;
 	f->typist.fd = f->memory = f->go = -1;
 	f->request = START;
 	f->id = strdup(spec->id);
@@ -502,8 +511,9 @@ static void on_load(const struct failure *why, void *data)
 {
 	struct firecracker *f = data;
 
+	f->files.devices.loading = false;
 	if (why) {
-		on_answer(why, f);
+		on_answer(f->files.devices.why.code ? &f->files.devices.why : why, f); /* it knows no more than an errno */
 		return;
 	}
 	f->loaded = true;
@@ -541,7 +551,7 @@ static void send_load(struct firecracker *f)
 		snprintf(uffd, sizeof uffd, ",\"uffd_uds_path\":\"%s\"", firecracker_socket_path(f->launched.theirs, FIRECRACKER_HANDOVER, socket, sizeof socket));
 	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}%s%s}",
 		 f->shared ? ",\"shared\":true" : "", uffd, vsock, f->vm.realtime ? ",\"clock_realtime\":true" : "");
-	f->loading = true;
+	f->loading = f->files.devices.loading = true;
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }
 

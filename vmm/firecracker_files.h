@@ -4,7 +4,7 @@
 #ifndef FORKFS_FIRECRACKER_FILES_H
 #define FORKFS_FIRECRACKER_FILES_H
 
-#include <stdbool.h>
+#include "vmm/firecracker_devices.h"
 
 #define FIRECRACKER_NAMES "/forkfs/"
 #define FIRECRACKER_MEMORY FIRECRACKER_NAMES "memory"   /* what is loaded */
@@ -17,13 +17,13 @@
 /* Borrowed descriptors, -1: there is none. */
 struct firecracker_files {
 	int memory, vmstate, kernel, initrd, log;
-	bool saving;       /* the state is written, not read */
-	bool unprivileged; /* it runs as somebody who may not open the devices that it needs */
+	bool saving; /* the state is written, not read */
+	struct firecracker_devices devices;
 };
 
-#define FIRECRACKER_FILES_NONE ((struct firecracker_files){ -1, -1, -1, -1, -1, false, false })
+#define FIRECRACKER_FILES_NONE ((struct firecracker_files){ -1, -1, -1, -1, -1, .saving = false })
 
 /* opens.h's answer: `data` is a struct firecracker_files. */
-int firecracker_files_answer(const char *path, int flags, int *ret, void *data);
+int firecracker_files_answer(const char *path, int flags, struct opens_answer *ret, void *data);
 
 #endif

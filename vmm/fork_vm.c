@@ -65,6 +65,15 @@ static void on_answered(struct vm *vm, const struct failure *why, void *data)
 		f->task->answered(f, why);
 }
 
+static void on_busy(struct vm *vm, bool busy, void *data)
+{
+	(void)vm;
+	if (busy)
+		fork_deadline_stop(data);
+	else
+		fork_deadline_start(data);
+}
+
 static void on_exited(struct vm *vm, const siginfo_t *how, void *data)
 {
 	struct fork *f = data;
@@ -155,6 +164,7 @@ static void on_turned(struct vm *vm, bool running, void *data)
 
 const struct vm_watcher fork_watcher = {
 	.answered = on_answered,
+	.busy = on_busy,
 	.exited = on_exited,
 	.typable = on_typable,
 	.turned = on_turned,

@@ -27,7 +27,8 @@ struct asked {
 	struct opens *opens; /* NULL: nobody is to be answered for any more */
 	struct seccomp_notif notif;
 	char path[PATH_MAX];
-	int result; /* of reading the path */
+	int result; /* of reading the path, of the work */
+	struct opens_answer answer;
 };
 
 /* Stops at the end of the page that ends the string or can't be read. */
@@ -60,14 +61,14 @@ static void read_run(struct job *job)
 	a->result = read_path((pid_t)a->notif.pid, a->notif.data.args[is_at(a)], a->path, sizeof a->path);
 }
 
-static int ask(const struct opens *o, const struct asked *a, int *ret)
+static int ask(const struct opens *o, struct asked *a)
 {
 	/* What was read is another's memory when the process has ended meanwhile. */
 	if (ioctl(o->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &a->notif.id))
 		return -ESRCH;
 	if (a->result < 0)
 		return OPENS_PASS; /* the kernel says what is wrong with it */
-	return o->answer(a->path, (int)a->notif.data.args[is_at(a) + 1], ret, o->data);
+	return o->answer(a->path, (int)a->notif.data.args[is_at(a) + 1], &a->answer, o->data);
 }
 
 /* In two steps. By SECCOMP_ADDFD_FLAG_SEND it would be one, which a signal of ours can divide (seen on 6.18): the process has its answer then, a descriptor 0 that it was never
@@ -106,23 +107,58 @@ static void give_beside(struct opens *o, uint64_t id)
 	o->beside = NULL;
 }
 
-static void read_done(struct job *job)
+static void finish(struct asked *a, int result)
 {
-	struct asked *a = container_of(job, struct asked, job);
 	struct opens *o = a->opens;
-	AUTO_CLOSE int given = -1;
-	int r;
 
 	if (o) {
 		o->asked = NULL;
-		r = ask(o, a, &given);
-		if (r == 0)
+		if (result == 0)
 			give_beside(o, a->notif.id);
-		if (r != -ESRCH)
-			reply(o, a, r, given);
+		if (result != -ESRCH)
+			reply(o, a, result, a->answer.fd);
 		sd_event_source_set_enabled(o->source, SD_EVENT_ON);
 	}
+	close_fd(&a->answer.fd);
 	free(a);
+}
+
+static void work_run(struct job *job)
+{
+	struct asked *a = container_of(job, struct asked, job);
+
+	a->result = a->answer.work->run(a->answer.work, a->path, &job->cancelled, &a->answer.fd);
+}
+
+static void work_done(struct job *job)
+{
+	struct asked *a = container_of(job, struct asked, job);
+	bool wanted = a->opens && ioctl(a->opens->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &a->notif.id) == 0;
+
+	if (a->opens && a->opens->busy)
+		a->opens->busy(false, a->opens->data);
+	a->answer.work->done(a->answer.work, a->result, wanted);
+	finish(a, wanted ? a->result : -ESRCH);
+}
+
+static void work(struct asked *a)
+{
+	if (a->opens->busy)
+		a->opens->busy(true, a->opens->data);
+	a->job.run = work_run;
+	a->job.done = work_done;
+	jobs_submit(a->opens->jobs, &a->job);
+}
+
+static void read_done(struct job *job)
+{
+	struct asked *a = container_of(job, struct asked, job);
+	int r = a->opens ? ask(a->opens, a) : -ESRCH;
+
+	if (r == OPENS_WORK)
+		work(a);
+	else
+		finish(a, r);
 }
 
 /* One at a time: a process has no more than one worker. */
@@ -142,6 +178,7 @@ static int on_asked(sd_event_source *source, int fd, uint32_t revents, void *dat
 	}
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	a->opens = o;
+	a->answer.fd = -1;
 	o->asked = a;
 	a->job.run = read_run;
 	a->job.done = read_done;
@@ -166,8 +203,10 @@ int opens_init(struct opens *o, sd_event *event, struct jobs *jobs, int listener
 
 void opens_finish(struct opens *o)
 {
-	if (o->asked)
+	if (o->asked) {
 		o->asked->opens = NULL;
+		atomic_store(&o->asked->job.cancelled, true);
+	}
 	o->asked = NULL;
 	o->source = sd_event_source_disable_unref(o->source);
 	close_fd(&o->fd);

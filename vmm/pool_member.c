@@ -139,7 +139,14 @@ static void on_turned(struct vm *vm, bool running, void *data)
 	(void)data;
 }
 
-static const struct vm_watcher watcher = { on_answered, on_exited, on_typable, on_turned };
+static void on_busy(struct vm *vm, bool busy, void *data)
+{
+	(void)vm;
+	(void)busy;
+	(void)data;
+}
+
+static const struct vm_watcher watcher = { on_answered, on_busy, on_exited, on_typable, on_turned };
 
 static void on_paging_broke(void *data, const struct failure *why)
 {

@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -73,7 +74,7 @@ static const unsigned long default_action[4]; /* the kernel's struct sigaction: 
 #define NOTIFY BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
 #define UNLESS(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1)
 
-/* The opens are asked about, all else is as it was. */
+/* The opens are asked about. What an open of /dev/net/tun gives has an interface already: that it gets one is taken for done, and nobody gets another. All else is as it was. */
 static const struct sock_filter opens_filter[] = {
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0),
@@ -85,6 +86,10 @@ static const struct sock_filter opens_filter[] = {
 #endif
 	UNLESS(SYS_openat),
 	NOTIFY,
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+	UNLESS(TUNSETIFF),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0),
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 static const struct sock_fprog opens_program = { ARRAY_LEN(opens_filter), (struct sock_filter *)(uintptr_t)opens_filter };

@@ -24,13 +24,14 @@ standin_snapshot() {
 	dd if=/dev/urandom of="$1/memory.bin" bs=1M seek=8 count=8 conv=notrunc iflag=fullblock status=none
 }
 
-# real_snapshot DIR: the stub guest, booted by $FORKFS_FIRECRACKER without forkfs.
+# real_snapshot DIR [DRIVE [INTERFACE]]: the stub guest, booted by $FORKFS_FIRECRACKER without forkfs; what it is to have besides as in a configuration.
 real_snapshot() {
 	local api=$T/api pid
 	mkdir -p "$1"
 	gcc -nostdlib -static -no-pie -Wl,-Ttext=0x1000000,--build-id=none "$ROOT/tests/guest/stub.S" -o "$T/stub" || return
-	printf '{"boot-source":{"kernel_image_path":"%s"},"drives":[],"machine-config":{"vcpu_count":1,"mem_size_mib":128}}' "$T/stub" >"$T/stub.json"
-	"$FORKFS_FIRECRACKER" --api-sock "$api" --config-file "$T/stub.json" --log-path "$T/boot.log" </dev/null >"$T/boot.out" 2>&1 & pid=$!
+	printf '{"boot-source":{"kernel_image_path":"%s"},"drives":[%s],"network-interfaces":[%s],"machine-config":{"vcpu_count":1,"mem_size_mib":128}}' \
+		"$T/stub" "${2-}" "${3-}" >"$T/stub.json"
+	unshare -n "$FORKFS_FIRECRACKER" --api-sock "$api" --config-file "$T/stub.json" --log-path "$T/boot.log" </dev/null >"$T/boot.out" 2>&1 & pid=$!
 	until_true 10 grep -q C "$T/boot.out" || { kill "$pid"; bad "the guest doesn't run: $(cat "$T/boot.log")"; return 1; }
 	is "pause" "204 " "$("$TOOLS/api" "$api" PATCH /vm '{"state":"Paused"}')"
 	is "create" "204 " "$("$TOOLS/api" "$api" PUT /snapshot/create "{\"snapshot_path\":\"$1/vmstate\",\"mem_file_path\":\"$1/memory.bin\"}")"
@@ -497,6 +498,51 @@ test_devices() {
 	expect_log 'disk is refused'
 	command_is EIO "$F/disk/restore" "$T/snap"
 	like "error" 'refused: EROFS' "$(error_of disk)"
+}
+
+# interface FORK: the network interface that its VMM has.
+interface() {
+	local pid fd
+	pid=$(pid_of "$1")
+	for fd in /proc/"$pid"/fd/*; do
+		[ "$(readlink "$fd")" != /dev/net/tun ] || sed -n 's/^iff:\t//p' "/proc/$pid/fdinfo/${fd##*/}"
+	done
+}
+
+# A network interface leads nowhere: each child has one of its own, and none is in a network namespace that anybody is in.
+has_interface() {
+	[ -e /dev/net/tun ] || skip "no /dev/net/tun"
+	local before n
+	before=$(ip -o link)
+	VMM=auto start -o "firecracker=$PROGRAM,pool=2,pool_loaded=1,snapshot=live"
+	command_is ok "$F/restore" "$SNAP 2 n"
+	for n in n0 n1; do
+		counts_on $n
+		is "$n: its interface" tap "$(interface $n)"
+		is "$n: those it sees" 1 "$(nsenter -t "$(pid_of $n)" -n ip -o link | wc -l)"
+	done
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 1 ]'
+	mkdir "$F/loaded" "$F/child"
+	command_is ok "$F/loaded/restore" "$SNAP"
+	is "a loaded one" 1 "$(metric pool_loaded_hits_total)"
+	is "its interface" tap "$(interface loaded)"
+	ok mkdir "$F/loaded/snapshots/s"
+	command_is ok "$F/child/restore" "$F/loaded/snapshots/s"
+	counts_on child
+	is "its interface" tap "$(interface child)"
+	is "the host's" "$before" "$(ip -o link)"
+}
+test_interface() {
+	PROGRAM=$(standin tap) SNAP=$T/snap
+	standin_snapshot "$SNAP"
+	has_interface
+}
+test_real_interface() {
+	[ -n "${FORKFS_FIRECRACKER-}" ] || skip "FORKFS_FIRECRACKER names no Firecracker"
+	unset FORKFS_KVM_MIPS
+	PROGRAM=$FORKFS_FIRECRACKER SNAP=$T/snap
+	real_snapshot "$SNAP" "" '{"iface_id":"eth0","host_dev_name":"tap-of-old"}' || { bad "no snapshot"; return; }
+	has_interface
 }
 
 # QEMU has no way to move a guest's clock on.

@@ -14,6 +14,7 @@
  *   standin-endless      a body without an end                    -headers   headers without an end      -continues  100 after 100
  *   standin-twice        it answers all twice                     -shouts    it prints all the time      -crowd   it hands over its userfaultfd among 60 descriptors
  *   standin-dies         it ends when it is to resume              -disk      its guest has a disk that it writes, beside the program
+ *   standin-tap          its guest has a network interface
  *
  * Its console repeats what is typed, where stdin is what Firecracker heeds.
  *
@@ -26,7 +27,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <linux/if_tun.h>
 #include <linux/userfaultfd.h>
+#include <net/if.h>
 
 #include "tool.h"
 
@@ -242,6 +245,14 @@ static void give_up(int fd, const char *why)
 	exit(1);
 }
 
+static bool open_tap(void)
+{
+	struct ifreq r = { .ifr_name = "tap-of-old", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	int tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	return tap >= 0 && !ioctl(tap, TUNSETIFF, &r) && !ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM) && !ioctl(tap, TUNSETVNETHDRSZ, &(int){ 12 });
+}
+
 static void open_devices(int fd, const char *body)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -260,6 +271,8 @@ static void open_devices(int fd, const char *body)
 	if (is("disk") && (open("/dev/shm/none", O_RDWR | O_CLOEXEC) >= 0 || errno != EROFS))
 		give_up(fd, "a disk in /dev is not refused");
 	if (is("disk") && open(disk, O_RDWR | O_CLOEXEC) < 0)
+		give_up(fd, strerrorname_np(errno));
+	if (is("tap") && !open_tap())
 		give_up(fd, strerrorname_np(errno));
 }
 

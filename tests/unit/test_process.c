@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "vmm/leash.h"
 #include "vmm/opens.h"
 #include "vmm/process.h"
+#include "vmm/tap.h"
 
 static char *const no_environment[] = { NULL };
 
@@ -149,19 +154,49 @@ Test(process, is_watched_and_killed, .timeout = 20)
 	sd_event_unref(event);
 }
 
-static int answer(const char *path, int flags, int *ret, void *data)
+static int greet(const char *text, int *ret)
+{
+	*ret = memfd_create("greeting", MFD_CLOEXEC);
+	cr_assert_eq(pwrite(*ret, text, strlen(text), 0), (ssize_t)strlen(text));
+	return 0;
+}
+
+static unsigned int made, busy;
+
+static int make(struct opens_work *w, const char *path, const atomic_bool *cancelled, int *ret)
+{
+	(void)w;
+	cr_assert_not(atomic_load(cancelled));
+	return strcmp(path, "/forkfs/made") ? -ENOSPC : greet("made\n", ret);
+}
+
+static void on_made(struct opens_work *w, int result, bool wanted)
+{
+	cr_assert(wanted && (result == 0 || result == -ENOSPC));
+	made++;
+	free(w);
+}
+
+static void on_busy(bool on, void *data)
+{
+	(void)data;
+	cr_assert_eq(busy++ % 2, !on);
+}
+
+static int answer(const char *path, int flags, struct opens_answer *ret, void *data)
 {
 	unsigned int *asked = data;
 
 	if (strncmp(path, "/forkfs/", 8))
 		return OPENS_PASS;
 	++*asked;
-	if (strcmp(path, "/forkfs/greeting"))
-		return -EISDIR;
 	cr_assert_eq(flags & O_ACCMODE, O_RDONLY);
-	*ret = memfd_create("greeting", MFD_CLOEXEC);
-	cr_assert_eq(pwrite(*ret, "hello\n", 6, 0), 6);
-	return 0;
+	if (!strncmp(path, "/forkfs/made", 12)) {
+		ret->work = malloc(sizeof *ret->work);
+		*ret->work = (struct opens_work){ make, on_made };
+		return OPENS_WORK;
+	}
+	return strcmp(path, "/forkfs/greeting") ? -EISDIR : greet("hello\n", &ret->fd);
 }
 
 static void on_asker_exited(struct process *p, const siginfo_t *how, void *data)
@@ -177,10 +212,10 @@ Test(process, asks_about_what_it_opens)
 	AUTO_CLOSE int file = memfd_create("out", MFD_CLOEXEC);
 	int listener = -1, before = dup(0);
 	unsigned int asked = 0;
-	struct opens o = { .fd = -1, .answer = answer, .data = &asked };
+	struct opens o = { .fd = -1, .answer = answer, .busy = on_busy, .data = &asked };
 	struct process p;
 	struct failure why = { 0 };
-	struct process_spec spec = { SHELL("read x </forkfs/greeting; echo $x; cat /forkfs/greeting; cat /forkfs/none; cat /proc/self/comm; cat /no/such"), .envp = no_environment,
+	struct process_spec spec = { SHELL("read x </forkfs/greeting; echo $x; cat /forkfs/greeting; cat /forkfs/none; cat /proc/self/comm; cat /no/such; cat /forkfs/made /forkfs/made2"), .envp = no_environment,
 				     .output = file, .ret_opens = &listener };
 	sd_event *event;
 	struct jobs *jobs;
@@ -198,10 +233,34 @@ Test(process, asks_about_what_it_opens)
 	jobs_destroy(jobs);
 	sd_event_unref(event);
 	cr_assert_geq(pread(file, out, sizeof out - 1, 0), 0);
-	cr_assert_str_eq(out, "hello\nhello\ncat: /forkfs/none: Is a directory\ncat\ncat: /no/such: No such file or directory\n");
-	cr_assert_eq(asked, 3);
+	cr_assert_str_eq(out, "hello\nhello\ncat: /forkfs/none: Is a directory\ncat\ncat: /no/such: No such file or directory\nmade\n"
+			    "cat: /forkfs/made2: No space left on device\n");
+	cr_assert_eq(asked, 5);
+	cr_assert(made == 2 && busy == 4);
 	close(before);
 	cr_assert_eq(dup(0), before, "a descriptor is left");
+}
+
+/* It has its interface: neither is there another one, nor is it the daemon's network namespace. */
+Test(process, is_given_an_interface_that_leads_nowhere)
+{
+	AUTO_CLOSE int tap = -1, socket_here = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq r = { 0 };
+	struct failure why = { 0 };
+	char frame[1600] = "";
+	int flags;
+
+	if (geteuid() != 0 || access("/dev/net/tun", F_OK))
+		cr_skip_test("needs root and /dev/net/tun");
+	tap = tap_nowhere(&why);
+	cr_assert_geq(tap, 0, "%s", why.text);
+	cr_assert_eq(ioctl(tap, TUNGETIFF, &r), 0);
+	flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	cr_assert_eq(r.ifr_flags & flags, flags);
+	cr_assert_eq(write(tap, frame, sizeof frame), sizeof frame, "what a guest sends is taken");
+	cr_assert(read(tap, frame, sizeof frame) < 0 && errno == EAGAIN, "it says something");
+	cr_assert(ioctl(socket_here, SIOCGIFFLAGS, &r) && errno == ENODEV, "it is here");
+	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "no zombie is left");
 }
 
 Test(process, asks_about_nothing_of_a_program_that_is_not_there)

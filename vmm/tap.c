@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/tap.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define STACK_SIZE (64u << 10)
+#define DEVICE "/dev/net/tun"
+#define MTU 576 /* too small for IPv6, of which the kernel would send something by itself */
+
+/* What parent and child share: the child runs in the parent's memory and with its descriptors, and only makes system calls. */
+struct maker {
+	struct ifreq tap, mtu, up;
+	int fd, socket;
+	/* the child's answer */
+	const char *step;
+	int error;
+};
+
+static bool did(struct maker *m, const char *step, long result)
+{
+	if (result >= 0)
+		return true;
+	m->error = errno;
+	m->step = step;
+	return false;
+}
+
+static bool attach(struct maker *m)
+{
+	m->fd = (int)syscall(SYS_openat, AT_FDCWD, DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+	return did(m, "open " DEVICE, m->fd) && did(m, "make it", syscall(SYS_ioctl, m->fd, TUNSETIFF, &m->tap));
+}
+
+static bool raise_it(struct maker *m)
+{
+	memcpy(m->mtu.ifr_name, m->tap.ifr_name, IFNAMSIZ);
+	memcpy(m->up.ifr_name, m->tap.ifr_name, IFNAMSIZ);
+	m->socket = (int)syscall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return did(m, "a socket", m->socket) && did(m, "set its MTU", syscall(SYS_ioctl, m->socket, SIOCSIFMTU, &m->mtu)) &&
+	       did(m, "set it up", syscall(SYS_ioctl, m->socket, SIOCSIFFLAGS, &m->up));
+}
+
+static int make_nowhere(void *data)
+{
+	if (attach(data))
+		raise_it(data);
+	syscall(SYS_exit, 0);
+	__builtin_unreachable();
+}
+
+/* A thread that has left its network namespace may be no one else's, so it is a process. The device is in the namespace in which it was opened. */
+static int run(struct maker *m, int (*child)(void *), int flags)
+{
+	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	sigset_t all, old;
+	int pid, r;
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* a handler would run in our memory */
+	pid = clone(child, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD | flags, m);
+	r = pid < 0 ? -errno : 0;
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	munmap(stack, STACK_SIZE);
+	return r;
+}
+
+/* As a VMM asks for one. */
+static struct maker maker_for(const char *name)
+{
+	struct maker m = { .fd = -1, .socket = -1 };
+
+	memcpy(m.tap.ifr_name, name, strnlen(name, IFNAMSIZ - 1));
+	m.tap.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	m.mtu.ifr_mtu = MTU;
+	m.up.ifr_flags = IFF_UP | IFF_NOARP;
+	return m;
+}
+
+int tap_nowhere(struct failure *why)
+{
+	struct maker m = maker_for("tap");
+	int r = run(&m, make_nowhere, CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER));
+
+	close_fd(&m.socket);
+	if (r == 0 && !m.error)
+		return m.fd;
+	close_fd(&m.fd);
+	if (r < 0)
+		return fail_errno(why, -r, "a network namespace for its network interface");
+	return fail_errno(why, m.error, "a network interface that leads nowhere: %s", m.step);
+}
