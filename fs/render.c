@@ -134,7 +134,9 @@ static void print_paging(const struct fork *f, struct text *t)
 		paging_stats(f->paging, &stats);
 		text_printf(t, "Faults:\t%12llu\n", (unsigned long long)stats.faults);
 	}
-	if (f->not_live[0])
+	if (f->vm->has_disk)
+		text_puts(t, "Snapshots:\tnone: its guest writes a disk of its own\n");
+	else if (f->not_live[0])
 		text_printf(t, "Snapshots:\tstop-and-copy: %s\n", f->not_live);
 	else if (f->vm->memory.uffd < 0)
 		text_printf(t, "Snapshots:\tstop-and-copy: the VMM has no userfaultfd\n");

@@ -81,6 +81,11 @@ static int check_snapshot_dir(const char *value, struct failure *why)
 	return strcmp(value, "memory") ? check_path(value, why) : 0;
 }
 
+static int check_disk_dir(const char *value, struct failure *why)
+{
+	return strcmp(value, "none") ? check_path(value, why) : 0;
+}
+
 static int check_program(const char *value, struct failure *why)
 {
 	if (!*value || (strchr(value, '/') && *value != '/'))
@@ -104,6 +109,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_MEMORY_MAX] = { "memory_max", "0", "MiB of RAM that all guests together may have, 0: no limit", check_memory_max },
 	[CONFIG_UIDS] = { "uids", "2000000000-2000065535", "FIRST-LAST, the user ids that VMMs run as", check_uids },
 	[CONFIG_SNAPSHOT_DIR] = { "snapshot_dir", "memory", "where snapshots/ are kept: memory, or an absolute path", check_snapshot_dir },
+	[CONFIG_DISK_DIR] = { "disk_dir", "none", "where each guest has its own copy of a disk that it writes: an absolute path; none: such a guest is refused", check_disk_dir },
 	[CONFIG_QEMU] = { "qemu", "qemu-system-x86_64", "QEMU: a path, or a name looked up in PATH", check_program },
 	[CONFIG_FIRECRACKER] = { "firecracker", "firecracker", "Firecracker: a path, or a name looked up in PATH; by default what $FORKFS_FIRECRACKER says", check_program },
 	[CONFIG_EVENTS_MAX] = { "events_max", "10000", "how many events are kept", check_events_max },

@@ -90,6 +90,8 @@ struct vm {
 	int kept[VM_KEPT];       /* borrowed, -1 none: what else a successor of the daemon needs to find in the process; set before map() */
 	bool left;               /* set before destroy(): the process goes on, for the next daemon */
 	bool realtime;           /* set before map(): the guest's clock is to be moved on by what has passed since the snapshot */
+	const char *disks;       /* set before map(), borrowed until load() is answered: the directory for its own copy of a disk that its guest writes; NULL: that is refused */
+	bool has_disk;           /* known when load() is answered: its guest has such a copy, which is in no snapshot */
 	const char *vsock;       /* where its guest's vsock is, below vm_spec.dir; known when load() is answered; NULL none */
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */
 	struct vm_memory memory; /* known when the start is answered, or map(); of a boot a moment after its guest began, it may be */

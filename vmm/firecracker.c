@@ -399,6 +399,8 @@ static int make(struct firecracker **ret, const struct vm_spec *spec, const stru
 	f->opens = (struct opens){ .fd = -1, .answer = firecracker_files_answer, .busy = on_busy, .data = &f->files };
 	f->files = FIRECRACKER_FILES_NONE;
 	f->files.devices.unprivileged = spec->drop;
+	f->files.devices.uid = spec->drop ? spec->uid : geteuid();
+	f->files.devices.gid = spec->drop ? spec->gid : getegid();
 	f->typist.fd = f->memory = f->go = -1;
 	f->request = START;
 	f->id = strdup(spec->id);
@@ -512,6 +514,8 @@ static void on_load(const struct failure *why, void *data)
 	struct firecracker *f = data;
 
 	f->files.devices.loading = false;
+	f->files.devices.disks = NULL;
+	f->vm.has_disk = f->files.devices.has_disk;
 	if (why) {
 		on_answer(f->files.devices.why.code ? &f->files.devices.why : why, f); /* it knows no more than an errno */
 		return;
@@ -552,6 +556,8 @@ static void send_load(struct firecracker *f)
 	snprintf(body, sizeof body, "{\"snapshot_path\":\"" FIRECRACKER_VMSTATE "\",\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"" FIRECRACKER_MEMORY "\"%s%s}%s%s}",
 		 f->shared ? ",\"shared\":true" : "", uffd, vsock, f->vm.realtime ? ",\"clock_realtime\":true" : "");
 	f->loading = f->files.devices.loading = true;
+	f->files.devices.name = f->id;
+	f->files.devices.disks = f->vm.disks;
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }
 

@@ -2,9 +2,11 @@
 #include "vmm/firecracker_devices.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/base/log.h"
+#include "vmm/disk.h"
 #include "vmm/tap.h"
 
 #define MADE_MAX 64 /* no machine has more */
@@ -12,7 +14,11 @@
 /* One that is being made. */
 struct making {
 	struct opens_work work;
-	struct firecracker_devices *devices;
+	struct firecracker_devices *devices; /* the loop's */
+	/* of a disk: */
+	struct caller vmm;
+	char *dir, name[72];
+	struct disk_copied copied;
 	struct failure why;
 };
 
@@ -22,10 +28,13 @@ static void made(struct opens_work *w, int result, bool wanted)
 
 	if (wanted && result < 0 && !m->devices->why.code)
 		m->devices->why = m->why;
+	free(m->dir);
 	free(m);
 }
 
-static int make(struct firecracker_devices *d, int (*run)(struct opens_work *, const char *, const atomic_bool *, int *), struct opens_answer *ret)
+typedef int make_fn(struct opens_work *w, const char *path, const atomic_bool *cancelled, int *ret);
+
+static int make(struct firecracker_devices *d, make_fn *run, struct opens_answer *ret)
 {
 	struct making *m;
 
@@ -57,6 +66,64 @@ static int make_tap(struct opens_work *w, const char *path, const atomic_bool *c
 	return 0;
 }
 
+/* As the VMM itself: a state is whatever a VMM wrote that may have been its guest's by then. It must not lead to what only the user who restores it may read. */
+static int make_disk(struct opens_work *w, const char *path, const atomic_bool *cancelled, int *ret)
+{
+	struct making *m = container_of(w, struct making, work);
+	AUTO_CLOSE int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct disk_spec spec = { path, &m->vmm, m->dir, cancelled };
+	int fd;
+
+	m->vmm.root = root;
+	fd = disk_copy(&spec, &m->copied, &m->why);
+	if (fd < 0)
+		return fd;
+	log_info("%s has its own copy of the disk %.200s: %s, %llu bytes copied", m->name, path, m->copied.reflink ? "a reflink" : "a copy", (unsigned long long)m->copied.bytes);
+	*ret = fd;
+	return 0;
+}
+
+static void disk_made(struct opens_work *w, int result, bool wanted)
+{
+	struct making *m = container_of(w, struct making, work);
+
+	if (wanted && result == 0)
+		m->devices->has_disk = true;
+	made(w, result, wanted);
+}
+
+/* Every child of its snapshot would write it. Nothing is looked up: its path may lead into our own mount. */
+static int refuse_disk(struct firecracker_devices *d, const char *path)
+{
+	if (!d->loading)
+		log_warn("a disk is refused that a VMM would write (%.200s)", path);
+	else if (!d->why.code)
+		fail(&d->why, EOPNOTSUPP, "its guest writes the disk %s, as all children of the snapshot would: make it read-only there (is_read_only), or name a directory for a copy of each "
+		     "child's in config/disk_dir", path);
+	return -EROFS;
+}
+
+static int answer_disk(struct firecracker_devices *d, const char *path, struct opens_answer *ret)
+{
+	struct making *m;
+	int r;
+
+	if (!d->loading || !d->disks)
+		return refuse_disk(d, path);
+	r = make(d, make_disk, ret);
+	if (r != OPENS_WORK)
+		return r;
+	m = container_of(ret->work, struct making, work);
+	m->work.done = disk_made;
+	m->vmm = (struct caller){ .uid = d->uid, .gid = d->gid };
+	snprintf(m->name, sizeof m->name, "%s", d->name);
+	m->dir = strdup(d->disks);
+	if (m->dir)
+		return OPENS_WORK;
+	free(m);
+	return -ENOMEM;
+}
+
 static int open_host(const struct firecracker_devices *d, const char *path, struct opens_answer *ret)
 {
 	if (!d->unprivileged)
@@ -71,10 +138,8 @@ int firecracker_devices_answer(struct firecracker_devices *d, const char *path, 
 		return open_host(d, path, ret);
 	if (!strcmp(path, "/dev/net/tun"))
 		return make(d, make_tap, ret);
-	/* Whatever else it writes to is a disk, which every child of its snapshot would write. Nothing is looked up: its path may lead into our own mount. /dev has disks, too: a
-	 * block device, a file in /dev/shm. */
+	/* Whatever else it writes to is a disk, wherever it is: /dev has block devices, and /dev/shm. */
 	if ((flags & O_ACCMODE) == O_RDONLY || !strcmp(path, "/dev/null"))
 		return OPENS_PASS;
-	log_warn("a guest's disk is refused (%.200s): all children of its snapshot would write it. It has to be read-only there", path);
-	return -EROFS;
+	return answer_disk(d, path, ret);
 }

@@ -13,6 +13,11 @@ struct firecracker_devices {
 	bool unprivileged; /* it runs as somebody who may not open the devices that it needs */
 	bool loading;      /* a state is being loaded: its guest's devices may be made, and never after */
 	unsigned int made; /* so far */
+	const char *name;  /* for the log; that and what follows is borrowed while it is loading */
+	const char *disks; /* where its own copies of disks are that its guest writes, NULL: nowhere */
+	uid_t uid;         /* who it is: a disk has to be one that it may read */
+	gid_t gid;
+	bool has_disk;     /* it has such a copy */
 	struct failure why; /* of the first that could not be made */
 };
 

@@ -374,7 +374,7 @@ static int launch_alloc(struct launch **ret, struct forks *all, unsigned int cou
 
 static int set_source(struct launch *l, struct caller *c, const char *path, const struct config *config, struct failure *why)
 {
-	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER, CONFIG_TEMPLATES_MAX };
+	static const enum config_id programs[] = { CONFIG_QEMU, CONFIG_FIRECRACKER, CONFIG_DISK_DIR, CONFIG_TEMPLATES_MAX };
 	struct source *s = &l->source;
 	int r;
 

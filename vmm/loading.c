@@ -212,6 +212,7 @@ void loading_begin(struct loading *l)
 		l->asks(l);
 	l->vm->realtime = l->origin->realtime;
 	origin_kept(l->origin, &l->vm->kept[0], &l->vm->kept[1]);
+	l->vm->disks = l->origin->disks;
 	l->vm->driver->map(l->vm, l->ram.kind == REGION_NONE ? NULL : &l->ram, l->vmstate);
 }
 

@@ -31,13 +31,15 @@ void origin_unref(struct origin *o)
 	working_set_unref(o->set);
 	caller_unref(o->writer);
 	close_fd(&o->dir);
+	free(o->disks);
 	free(o);
 }
 
 bool origin_same(const struct origin *a, const struct origin *b)
 {
 	return !memcmp(&a->snapshot->key, &b->snapshot->key, sizeof a->snapshot->key) && a->driver == b->driver && driver_program_same(&a->program, &b->program) &&
-	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->realtime == b->realtime && a->learn == b->learn && !a->set == !b->set;
+	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->realtime == b->realtime && a->learn == b->learn && !a->set == !b->set &&
+	       !strcmp(a->disks ?: "", b->disks ?: "");
 }
 
 void origin_kept(const struct origin *o, int *ret_pages, int *ret_base)

@@ -467,6 +467,8 @@ static int may_shoot(const struct fork *f, const char *name, struct failure *why
 		return fail(why, EEXIST, "fork %s has a snapshot %s already", f->id, name);
 	if (!f->vm || (f->state != FORK_RUNNING && f->state != FORK_PAUSED))
 		return fail(why, EBUSY, "fork %s: is %s: only a running or paused one can be snapshotted", f->id, fork_state_name(f->state));
+	if (f->vm->has_disk)
+		return fail(why, EOPNOTSUPP, "fork %s: its guest writes a disk of its own, which a snapshot doesn't hold: its children would find another one", f->id);
 	return 0;
 }
 

@@ -189,6 +189,7 @@ static int find_memory(struct source *s, struct origin *o, int dir, struct failu
 
 static int make_origin(struct source *s, struct snapshot *snapshot, int dir, struct failure *why)
 {
+	const char *disks = config_get(&s->config, CONFIG_DISK_DIR);
 	struct origin *o = origin_create();
 	int r;
 
@@ -207,6 +208,8 @@ static int make_origin(struct source *s, struct snapshot *snapshot, int dir, str
 	o->backend = s->backend;
 	o->region = s->region;
 	o->realtime = !strcmp(config_get(&s->config, CONFIG_CLOCK), "realtime");
+	if (strcmp(disks, "none") && !(o->disks = strdup(disks)))
+		return fail(why, ENOMEM, "%s: no memory", s->path);
 	return find_memory(s, o, dir, why);
 }
 

@@ -481,7 +481,7 @@ test_devices() {
 	wait_for 10 eval "! test -e '$n'"
 
 	"$T/standin" --state 64 >"$T/snap/vmstate"
-	mkdir "$F/clock" "$F/disk"
+	mkdir "$F/clock"
 	command_is ok "$F/clock/config/clock" realtime
 	command_is ok "$F/clock/restore" "$T/snap"
 	wait_for 10 grep -q 'clock moved' "$F/clock/console"
@@ -492,12 +492,134 @@ test_devices() {
 	counts_on clock
 	if grep -q 'clock moved' "$F/clock/console"; then bad "the clock is moved unasked"; fi
 
+}
+
+# disk_of FORK: the disk that its VMM writes, as it has it. "(deleted)" is what its name ends in, for it has none.
+disk_of() {
+	local fd
+	for fd in /proc/"$(pid_of "$1")"/fd/*; do
+		case $(readlink "$fd") in "$T/disks"/*" (deleted)") printf '%s' "$fd" ;; esac
+	done
+}
+
+# A disk that a guest writes is its own, a copy that shows the snapshot's; where there is none it is refused. $DISK is there.
+has_disk() {
+	local n
+	VMM=auto start -o "firecracker=$PROGRAM,pool=2,pool_loaded=1,log=info"
+	mkdir -p "$T/disks"
+	mkdir "$F/disk" "$F/loaded"
+	command_is EOPNOTSUPP "$F/disk/restore" "$SNAP"
+	like "error" "its guest writes the disk $DISK, .*config/disk_dir" "$(error_of disk)"
+	wait_for 10 eval '[ -z "$(vmms)" ]'
+	command_is ok "$F/config/disk_dir" "$T/disks"
+	command_is ok "$F/disk/restore" "$SNAP"
+	counts_on disk
+	like "the log" "disk has its own copy of the disk $DISK: a (copy|reflink), [0-9]+ bytes" "$(cat "$LOG")"
+	cmp -s -n 4096 "$(disk_of disk)" "$DISK" && [ "$1" = standin ] && bad "what the guest wrote is in the snapshot's"
+	is "the rest of it" "$(tail -c 1M "$DISK" | md5sum)" "$(tail -c 1M "$(disk_of disk)" | md5sum)"
+	is "its size" "$(stat -Lc %s "$DISK")" "$(stat -Lc %s "$(disk_of disk)")"
+	[ "$(stat -Lc %b "$(disk_of disk)")" -lt 8192 ] || bad "holes were filled in: $(stat -Lc %b "$(disk_of disk)")"
+	is "the snapshot's" "$SUM" "$(md5sum <"$DISK")"
+	mkdir_is EOPNOTSUPP "$F/disk/snapshots/s"
+	like "error" 'writes a disk of its own' "$(error_of disk)"
+	like "Snapshots" '^none: ' "$(status_of disk Snapshots)"
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 1 ]'
+	command_is ok "$F/loaded/restore" "$SNAP"
+	is "a loaded one" 1 "$(metric pool_loaded_hits_total)"
+	[ "$(stat -Lc %i "$(disk_of loaded)")" != "$(stat -Lc %i "$(disk_of disk)")" ] || bad "two children have one disk"
+	mkdir_is EOPNOTSUPP "$F/loaded/snapshots/s"
+	is "left there" "" "$(ls -A "$T/disks")"
+	rmdir "$F/disk" "$F/loaded"
+	command_is ok "$F/config/pool_loaded" 0
+	wait_for 10 eval '[ "$(metric pool_loaded)" = 0 ]'
+	chmod 600 "$DISK"
+	mkdir "$F/theirs"
+	command_is EACCES "$F/theirs/restore" "$SNAP"
+	like "error" "$DISK: Permission denied" "$(error_of theirs)"
+	rm "$DISK"
+	command_is ENOENT "$F/theirs/restore" "$SNAP"
+	command_is ok "$F/config/disk_dir" "$T/nowhere"
+	command_is ENOENT "$F/theirs/restore" "$SNAP"
+	state_is theirs failed
+}
+
+# A disk with a MiB of data at its beginning and end, and 64 MiB between.
+make_disk() {
+	DISK=$1
+	dd if=/dev/urandom of="$DISK" bs=1M count=1 iflag=fullblock status=none
+	dd if=/dev/urandom of="$DISK" bs=1M count=1 seek=65 iflag=fullblock status=none
+	chmod 644 "$DISK"
+	SUM=$(md5sum <"$DISK")
+}
+test_disk() {
+	PROGRAM=$(standin disk) SNAP=$T/snap
+	make_disk "$PROGRAM.img"
+	standin_snapshot "$SNAP"
+	has_disk standin
+}
+test_real_disk() {
+	[ -n "${FORKFS_FIRECRACKER-}" ] || skip "FORKFS_FIRECRACKER names no Firecracker"
+	unset FORKFS_KVM_MIPS
+	PROGRAM=$FORKFS_FIRECRACKER SNAP=$T/snap
+	make_disk "$T/disk.img"
+	real_snapshot "$SNAP" "{\"drive_id\":\"root\",\"path_on_host\":\"$DISK\",\"is_root_device\":false,\"is_read_only\":false}" || { bad "no snapshot"; return; }
+	SUM=$(md5sum <"$DISK")
+	has_disk real
+}
+
+# Once its guest may have taken it over a VMM gets no copy of anything. Where there is no room, and where room is another's: a sentence, and nothing left.
+test_disk_faults() {
+	VMM=auto start -o "firecracker=$(standin late),$POOL_OFF,disk_dir=$T/disks"
+	mkdir "$T/disks" "$T/small" "$F/late" "$F/small" "$F/again"
+	standin_snapshot "$T/snap"
+	make_disk "$T/standin-late.img"
+	expect_log 'a disk is refused that a VMM would write'
+	command_is ok "$F/late/restore" "$T/snap"
+	wait_for 10 grep -q '^late: EROFS' "$F/late/console"
+	is "who can be snapshotted" ok "$(mkdir "$F/late/snapshots/s" && echo ok)"
 	command_is ok "$F/config/firecracker" "$(standin disk)"
-	echo data >"$T/standin-disk.img"
-	chmod 0666 "$T/standin-disk.img"
-	expect_log 'disk is refused'
-	command_is EIO "$F/disk/restore" "$T/snap"
-	like "error" 'refused: EROFS' "$(error_of disk)"
+	make_disk "$T/standin-disk.img"
+	mount -t tmpfs -o size=1M small "$T/small" || skip "no tmpfs can be mounted"
+	command_is ok "$F/config/disk_dir" "$T/small"
+	command_is ENOSPC "$F/small/restore" "$T/snap"
+	like "error" 'standin-disk.img: a copy takes 2[0-9]+ bytes, .*small has 1048576' "$(error_of small)"
+	is "what is left there" "1024" "$(df --output=avail -k "$T/small" | tail -n 1 | tr -d ' ')"
+	umount "$T/small"
+	command_is EINVAL "$F/config/disk_dir" small
+	command_is ok "$F/config/disk_dir" "$T/disks"
+	rm "$T/standin-disk.img"
+	mkfifo "$T/standin-disk.img"
+	command_is EINVAL "$F/small/restore" "$T/snap"
+	like "error" 'is a FIFO, not a regular file' "$(error_of small)"
+	rm "$T/standin-disk.img"
+	chmod 755 "$F/late"
+	ln -s "$F/help" "$T/standin-disk.img"
+	command_is EINVAL "$F/small/restore" "$T/snap"
+	like "error" 'is a file of this mount' "$(error_of small)"
+	rm "$T/standin-disk.img"
+	make_disk "$T/standin-disk.img"
+	command_is ok "$F/again/restore" "$T/snap"
+	counts_on again
+}
+
+# Where the file system can share what two files have in common.
+test_disk_reflink() {
+	command -v mkfs.xfs >/dev/null || command -v mkfs.btrfs >/dev/null || skip "there is no mkfs.xfs and no mkfs.btrfs"
+	mkdir "$T/shares"
+	truncate -s 600M "$T/shares.img"
+	{ mkfs.xfs -q -m reflink=1 "$T/shares.img" || mkfs.btrfs -q "$T/shares.img"; } 2>/dev/null
+	mount -o loop "$T/shares.img" "$T/shares" 2>/dev/null || skip "such a file system can't be mounted"
+	VMM=auto start -o "firecracker=$(standin disk),$POOL_OFF,disk_dir=$T/shares,log=info"
+	standin_snapshot "$T/snap"
+	make_disk "$T/shares/disk.img"
+	ln -s shares/disk.img "$T/standin-disk.img"
+	mkdir "$F/a"
+	command_is ok "$F/a/restore" "$T/snap"
+	like "the log" 'a reflink, 0 bytes' "$(cat "$LOG")"
+	counts_on a
+	is "the snapshot's" "$SUM" "$(md5sum <"$DISK")"
+	ok rmdir "$F/a"
+	wait_for 10 umount "$T/shares"
 }
 
 # interface FORK: the network interface that its VMM has.

@@ -12,7 +12,7 @@ test_config() {
 		[ -s "$F/a/config/$key" ] || bad "no a/config/$key"
 		is "a/config/$key" "$(cat "$F/config/$key")" "$(cat "$F/a/config/$key")"
 	done
-	for key in forks_max memory_max uids snapshot_dir qemu firecracker events_max; do
+	for key in forks_max memory_max uids snapshot_dir disk_dir qemu firecracker events_max; do
 		[ -s "$F/config/$key" ] || bad "no config/$key"
 		[ ! -e "$F/a/config/$key" ] || bad "a/config/$key is there"
 	done
@@ -44,6 +44,7 @@ test_config() {
 		uids 70000
 		uids 9-5
 		snapshot_dir relative/path
+		disk_dir relative/path
 		qemu ./qemu
 		events_max 99999999999999999999
 	END
