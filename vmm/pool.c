@@ -387,7 +387,7 @@ void pool_want(struct pool *p, struct origin *o)
 			drop_demand(d);
 			break;
 		}
-	if (loaded && !p->ending)
+	if (loaded && !o->realtime && !p->ending) /* whose clock is moved on when it is loaded would be late by as long as it waits */
 		add_demand(p, o);
 	if (p->demand_count > DEMANDS_MAX)
 		end_demand(p, list_last(&p->demands, struct demand, link));

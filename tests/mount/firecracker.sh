@@ -667,6 +667,27 @@ test_real_interface() {
 	has_interface
 }
 
+# A guest whose clock is the host's is loaded when it is asked for, by a VMM that waits.
+test_clock_and_pool() {
+	with standin -o pool=2,pool_loaded=1,clock=realtime || return
+	local n
+	mkdir "$F/a" "$F/b" "$F/c"
+	command_is ok "$F/a/restore" "$SNAP"
+	for n in b c; do
+		wait_for 20 eval '[ "$(metric pool_waiting)" -ge 2 ]'
+		is "that wait loaded" 0 "$(metric pool_loaded)"
+		command_is ok "$F/$n/restore" "$SNAP"
+		wait_for 10 grep -q 'clock moved' "$F/$n/console"
+	done
+	is "out of the pool" 2 "$(metric pool_hits_total)"
+	is "of these loaded" 0 "$(metric pool_loaded_hits_total)"
+	command_is ok "$F/c/config/clock" snapshot
+	echo stopped >"$F/c/state"
+	wait_for 10 in_state c exited
+	command_is ok "$F/c/restore" "$SNAP"
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 1 ]'
+}
+
 # QEMU has no way to move a guest's clock on.
 test_clock_of_another() {
 	start
