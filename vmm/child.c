@@ -109,6 +109,8 @@ void child_load(struct child *c)
 	c->loading.jobs = c->fork->all->jobs;
 	c->loading.vm = c->fork->vm;
 	c->loading.origin = c->fork->origin;
+	c->loading.id = c->fork->id;
+	c->loading.caller = c->launch->source.caller;
 	c->loading.own = &c->ram;
 	c->loading.asks = on_asks;
 	c->loading.broke = on_broke;

@@ -86,6 +86,17 @@ static int check_disk_dir(const char *value, struct failure *why)
 	return strcmp(value, "none") ? check_path(value, why) : 0;
 }
 
+/* An interface's name has no slash, colon or white space, and 15 bytes; how many the fork's id has isn't known yet. */
+static int check_network(const char *value, struct failure *why)
+{
+	static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-%";
+	const char *id = strchr(value, '%');
+
+	if (!*value || strspn(value, letters) != strlen(value) || strlen(value) > 15 || (id && strchr(id + 1, '%')))
+		return fail(why, EINVAL, "\"%s\" is neither none nor an interface's name, with one %% at most", value);
+	return 0;
+}
+
 static int check_program(const char *value, struct failure *why)
 {
 	if (!*value || (strchr(value, '/') && *value != '/'))
@@ -101,6 +112,7 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_WORKING_SET] = { "working_set", "use", "pages placed before they are asked for: off, record (learn them), use (learn them once)", check_working_set },
 	[CONFIG_SNAPSHOT] = { "snapshot", "auto", "how a running guest is snapshotted: auto, live (or not at all), stop (until its memory is copied)", check_snapshot },
 	[CONFIG_CLOCK] = { "clock", "snapshot", "what time it is for a restored guest: snapshot (it goes on from there), realtime (Firecracker: the host's)", check_clock },
+	[CONFIG_NETWORK] = { "network", "none", "what a restored guest's network interface leads to: none, or a tap of this host, whose name may have a % for the fork's id", check_network },
 	[CONFIG_ACCEL] = { "accel", "auto", "auto, kvm, tcg; auto takes KVM where it really runs guests", check_accel },
 	[CONFIG_MEM_WRITE] = { "mem_write", "0", "1: mem may be written", check_flag },
 	[CONFIG_CONSOLE_MAX] = { "console_max", "1048576", "bytes of the console's record that are kept", check_console_max },

@@ -62,6 +62,7 @@ struct vm_spec {
 	const char *args;             /* kernel command line, never NULL */
 };
 
+struct caller;
 struct vm;
 
 #define VM_KEPT 2
@@ -91,6 +92,8 @@ struct vm {
 	bool left;               /* set before destroy(): the process goes on, for the next daemon */
 	bool realtime;           /* set before map(): the guest's clock is to be moved on by what has passed since the snapshot */
 	const char *disks;       /* set before map(), borrowed until load() is answered: the directory for its own copy of a disk that its guest writes; NULL: that is refused */
+	const char *tap;         /* likewise: the host's tap that its guest's network interface leads to; NULL: it leads nowhere */
+	struct caller *caller;   /* likewise: who has to have the right to that tap */
 	bool has_disk;           /* known when load() is answered: its guest has such a copy, which is in no snapshot */
 	const char *vsock;       /* where its guest's vsock is, below vm_spec.dir; known when load() is answered; NULL none */
 	char generation[40];     /* the VM generation id that its guest finds, known when the start is answered; "" unknown, though there is one; "none" */

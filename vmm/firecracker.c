@@ -558,6 +558,8 @@ static void send_load(struct firecracker *f)
 	f->loading = f->files.devices.loading = true;
 	f->files.devices.name = f->id;
 	f->files.devices.disks = f->vm.disks;
+	f->files.devices.tap = f->vm.tap;
+	f->files.devices.caller = f->vm.caller;
 	ask(f, "PUT", "/snapshot/load", body, on_load);
 }
 

@@ -15,6 +15,9 @@
 struct making {
 	struct opens_work work;
 	struct firecracker_devices *devices; /* the loop's */
+	/* of a tap of the host's: */
+	char tap[16];
+	struct caller *caller;
 	/* of a disk: */
 	struct caller vmm;
 	char *dir, name[72];
@@ -28,6 +31,7 @@ static void made(struct opens_work *w, int result, bool wanted)
 
 	if (wanted && result < 0 && !m->devices->why.code)
 		m->devices->why = m->why;
+	caller_unref(m->caller);
 	free(m->dir);
 	free(m);
 }
@@ -54,16 +58,29 @@ static int make(struct firecracker_devices *d, make_fn *run, struct opens_answer
 static int make_tap(struct opens_work *w, const char *path, const atomic_bool *cancelled, int *ret)
 {
 	struct making *m = container_of(w, struct making, work);
-	int fd = tap_nowhere(&m->why);
+	int fd = m->caller ? tap_attach(m->tap, m->caller, &m->why) : tap_nowhere(&m->why);
 
 	(void)path;
 	(void)cancelled;
-	if (fd < 0) {
-		m->why.code = EOPNOTSUPP; /* of this host */
+	if (fd < 0)
 		return fd;
-	}
 	*ret = fd;
 	return 0;
+}
+
+/* There is one tap for a guest, and its first interface has it. */
+static int answer_tap(struct firecracker_devices *d, struct opens_answer *ret)
+{
+	int r = make(d, make_tap, ret);
+	struct making *m;
+
+	if (r != OPENS_WORK || !d->tap)
+		return r;
+	m = container_of(ret->work, struct making, work);
+	snprintf(m->tap, sizeof m->tap, "%s", d->tap);
+	m->caller = caller_ref(d->caller);
+	d->tap = NULL;
+	return r;
 }
 
 /* As the VMM itself: a state is whatever a VMM wrote that may have been its guest's by then. It must not lead to what only the user who restores it may read. */
@@ -137,7 +154,7 @@ int firecracker_devices_answer(struct firecracker_devices *d, const char *path, 
 	if (!strcmp(path, "/dev/kvm") || !strcmp(path, "/dev/userfaultfd"))
 		return open_host(d, path, ret);
 	if (!strcmp(path, "/dev/net/tun"))
-		return make(d, make_tap, ret);
+		return answer_tap(d, ret);
 	/* Whatever else it writes to is a disk, wherever it is: /dev has block devices, and /dev/shm. */
 	if ((flags & O_ACCMODE) == O_RDONLY || !strcmp(path, "/dev/null"))
 		return OPENS_PASS;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "vmm/base/failure.h"
+#include "vmm/caller.h"
 #include "vmm/opens.h"
 
 struct firecracker_devices {
@@ -15,6 +16,8 @@ struct firecracker_devices {
 	unsigned int made; /* so far */
 	const char *name;  /* for the log; that and what follows is borrowed while it is loading */
 	const char *disks; /* where its own copies of disks are that its guest writes, NULL: nowhere */
+	const char *tap;   /* the host's that its first network interface leads to, NULL: none */
+	struct caller *caller; /* who may attach that */
 	uid_t uid;         /* who it is: a disk has to be one that it may read */
 	gid_t gid;
 	bool has_disk;     /* it has such a copy */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/loading.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "vmm/fork_private.h"
 #include "vmm/memory/copy.h"
 #include "vmm/memory/place.h"
@@ -175,6 +178,16 @@ void loading_answered(struct loading *l, const struct failure *why)
 		loaded(l);
 }
 
+static int name_tap(struct loading *l, struct failure *why)
+{
+	const char *name = l->origin->network, *rest = strchrnul(name, '%');
+	int n = snprintf(l->tap, sizeof l->tap, "%.*s%s%s", (int)(rest - name), name, *rest ? l->id : "", *rest ? rest + 1 : "");
+
+	if (n < (int)sizeof l->tap)
+		return 0;
+	return fail(why, EINVAL, "config/network: with the fork's id %s is longer than the name of an interface, 15 bytes", name);
+}
+
 static int prepare(struct loading *l, struct failure *why)
 {
 	const struct origin *o = l->origin;
@@ -182,6 +195,8 @@ static int prepare(struct loading *l, struct failure *why)
 	l->vmstate = snapshot_vmstate(o->snapshot);
 	if (l->vmstate < 0)
 		return fail_errno(why, -l->vmstate, "vmstate");
+	if (o->network && l->id && name_tap(l, why) < 0)
+		return -why->code;
 	if (o->region == REGION_SHARED)
 		return 0;
 	return region_create_file(&l->ram, origin_file(o), l->own->size, why);
@@ -198,6 +213,7 @@ void loading_begin(struct loading *l)
 	l->paging = NULL;
 	l->vmstate = -1;
 	l->why.code = 0;
+	*l->tap = '\0';
 	l->since = now_us();
 	l->step = LOADING_MAP;
 	atomic_store(&l->job.cancelled, false);
@@ -213,6 +229,8 @@ void loading_begin(struct loading *l)
 	l->vm->realtime = l->origin->realtime;
 	origin_kept(l->origin, &l->vm->kept[0], &l->vm->kept[1]);
 	l->vm->disks = l->origin->disks;
+	l->vm->tap = *l->tap ? l->tap : NULL;
+	l->vm->caller = l->caller;
 	l->vm->driver->map(l->vm, l->ram.kind == REGION_NONE ? NULL : &l->ram, l->vmstate);
 }
 

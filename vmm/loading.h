@@ -20,6 +20,8 @@ struct loading {
 	struct jobs *jobs;
 	struct vm *vm;
 	struct origin *origin; /* borrowed until done() */
+	const char *id;        /* the fork's, and who restores it; NULL: it is to wait in the pool */
+	struct caller *caller;
 	struct region *own;    /* what the VMM maps so far; taken over when it is the guest's memory, else closed */
 	void (*asks)(struct loading *l); /* before each request of the driver's: it may have a bound; may be NULL */
 	void (*broke)(struct loading *l, const struct failure *why); /* its memory did: the VMM will never answer */
@@ -36,6 +38,7 @@ struct loading {
 	int vmstate;
 	uint64_t since;
 	struct failure why;
+	char tap[16];
 };
 
 void loading_begin(struct loading *l);

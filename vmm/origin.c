@@ -32,6 +32,7 @@ void origin_unref(struct origin *o)
 	caller_unref(o->writer);
 	close_fd(&o->dir);
 	free(o->disks);
+	free(o->network);
 	free(o);
 }
 
@@ -39,7 +40,7 @@ bool origin_same(const struct origin *a, const struct origin *b)
 {
 	return !memcmp(&a->snapshot->key, &b->snapshot->key, sizeof a->snapshot->key) && a->driver == b->driver && driver_program_same(&a->program, &b->program) &&
 	       !strcmp(a->backend, b->backend) && a->fill == b->fill && a->realtime == b->realtime && a->learn == b->learn && !a->set == !b->set &&
-	       !strcmp(a->disks ?: "", b->disks ?: "");
+	       !strcmp(a->disks ?: "", b->disks ?: "") && !strcmp(a->network ?: "", b->network ?: "");
 }
 
 void origin_kept(const struct origin *o, int *ret_pages, int *ret_base)

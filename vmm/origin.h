@@ -30,6 +30,7 @@ struct origin {
 	bool fill_must;            /* asked for by name: there is no falling back to eager */
 	bool realtime;             /* its guest's clock is moved on by what has passed since the snapshot */
 	char *disks;               /* where its children have their own copies of disks that they write, NULL: nowhere */
+	char *network;             /* the tap of a child, with a % for its id, NULL: none */
 	bool learn;                /* the pages that children ask for become the snapshot's working set */
 	struct working_set *set;   /* placed first, or NULL */
 	bool captured;             /* the snapshot was taken by a former daemon */

@@ -387,7 +387,8 @@ void pool_want(struct pool *p, struct origin *o)
 			drop_demand(d);
 			break;
 		}
-	if (loaded && !o->realtime && !p->ending) /* whose clock is moved on when it is loaded would be late by as long as it waits */
+	/* A clock that is moved on when the guest is loaded would be late by as long as it waits; a tap is one fork's. */
+	if (loaded && !o->realtime && !o->network && !p->ending)
 		add_demand(p, o);
 	if (p->demand_count > DEMANDS_MAX)
 		end_demand(p, list_last(&p->demands, struct demand, link));

@@ -187,9 +187,16 @@ static int find_memory(struct source *s, struct origin *o, int dir, struct failu
 	return 0;
 }
 
+/* Of a setting that may be "none". */
+static bool set_string(char **ret, const struct config *c, enum config_id id)
+{
+	const char *value = config_get(c, id);
+
+	return !strcmp(value, "none") || (*ret = strdup(value));
+}
+
 static int make_origin(struct source *s, struct snapshot *snapshot, int dir, struct failure *why)
 {
-	const char *disks = config_get(&s->config, CONFIG_DISK_DIR);
 	struct origin *o = origin_create();
 	int r;
 
@@ -208,7 +215,7 @@ static int make_origin(struct source *s, struct snapshot *snapshot, int dir, str
 	o->backend = s->backend;
 	o->region = s->region;
 	o->realtime = !strcmp(config_get(&s->config, CONFIG_CLOCK), "realtime");
-	if (strcmp(disks, "none") && !(o->disks = strdup(disks)))
+	if (!set_string(&o->disks, &s->config, CONFIG_DISK_DIR) || !set_string(&o->network, &s->config, CONFIG_NETWORK))
 		return fail(why, ENOMEM, "%s: no memory", s->path);
 	return find_memory(s, o, dir, why);
 }

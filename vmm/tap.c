@@ -2,6 +2,7 @@
 #include "vmm/tap.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <pthread.h>
@@ -23,6 +24,9 @@
 struct maker {
 	struct ifreq tap, mtu, up;
 	int fd, socket;
+	const struct caller *as; /* NULL: the daemon itself */
+	struct __user_cap_header_struct cap_header;
+	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
 	/* the child's answer */
 	const char *step;
 	int error;
@@ -60,6 +64,25 @@ static int make_nowhere(void *data)
 	__builtin_unreachable();
 }
 
+/* libc's wrappers would change every thread of the daemon. */
+static bool become(struct maker *m)
+{
+	const struct caller *c = m->as;
+
+	if (c && (!did(m, "drop the groups", syscall(SYS_setgroups, c->group_count, c->groups)) || !did(m, "become the gid", syscall(SYS_setresgid, c->gid, c->gid, c->gid)) ||
+		  !did(m, "become the uid", syscall(SYS_setresuid, c->uid, c->uid, c->uid))))
+		return false;
+	return did(m, "drop the capabilities", syscall(SYS_capset, &m->cap_header, m->cap_data));
+}
+
+static int attach_as(void *data)
+{
+	if (become(data))
+		attach(data);
+	syscall(SYS_exit, 0);
+	__builtin_unreachable();
+}
+
 /* A thread that has left its network namespace may be no one else's, so it is a process. The device is in the namespace in which it was opened. */
 static int run(struct maker *m, int (*child)(void *), int flags)
 {
@@ -86,22 +109,46 @@ static struct maker maker_for(const char *name)
 	struct maker m = { .fd = -1, .socket = -1 };
 
 	memcpy(m.tap.ifr_name, name, strnlen(name, IFNAMSIZ - 1));
+	m.cap_header.version = _LINUX_CAPABILITY_VERSION_3;
 	m.tap.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	m.mtu.ifr_mtu = MTU;
 	m.up.ifr_flags = IFF_UP | IFF_NOARP;
 	return m;
 }
 
+/* Returns the descriptor or a negative errno. */
+static int finish(struct maker *m, int r)
+{
+	close_fd(&m->socket);
+	if (r == 0 && m->error)
+		r = -m->error;
+	if (r == 0)
+		return m->fd;
+	close_fd(&m->fd);
+	return r;
+}
+
 int tap_nowhere(struct failure *why)
 {
 	struct maker m = maker_for("tap");
-	int r = run(&m, make_nowhere, CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER));
+	int r = finish(&m, run(&m, make_nowhere, CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER)));
 
-	close_fd(&m.socket);
-	if (r == 0 && !m.error)
-		return m.fd;
-	close_fd(&m.fd);
-	if (r < 0)
-		return fail_errno(why, -r, "a network namespace for its network interface");
-	return fail_errno(why, m.error, "a network interface that leads nowhere: %s", m.step);
+	if (r >= 0)
+		return r;
+	fail_errno(why, -r, "a network interface that leads nowhere: %s", m.step ?: "a network namespace");
+	if (why)
+		why->code = EOPNOTSUPP; /* of this host */
+	return -EOPNOTSUPP;
+}
+
+int tap_attach(const char *name, const struct caller *as, struct failure *why)
+{
+	struct maker m = maker_for(name);
+	int r;
+
+	m.as = geteuid() == 0 ? as : NULL;
+	r = finish(&m, run(&m, attach_as, 0));
+	if (r == -EPERM)
+		return fail(why, EPERM, "the network interface %s: there is none, or uid %u may not attach it (ip tuntap add dev %s mode tap user %u)", name, as->uid, name, as->uid);
+	return r < 0 ? fail_errno(why, -r, "the network interface %s: %s", name, m.step ?: "a process") : r;
 }

@@ -494,6 +494,68 @@ test_devices() {
 
 }
 
+# Or it leads to a tap of the host that whoever restores may attach: in a network namespace, and with a /dev/net/tun, for this test.
+has_network() { # TEST
+	[ -e /dev/net/tun ] || skip "no /dev/net/tun"
+	if [ ! -e "$T/tun" ]; then
+		mknod -m 666 "$T/tun" c 10 200 || skip "no device can be made"
+		exec unshare -n -m --propagation private bash -c 'mount --bind "$T/tun" /dev/net/tun; . tests/lib.sh; . tests/mount/firecracker.sh; run_test "$1"' bash "$1"
+	fi
+	local nobody n
+	nobody=$(id -u nobody)
+	for n in a n0 n1; do ip tuntap add dev "tap-$n" mode tap user root; done
+	ip tuntap add dev tap-theirs mode tap user nobody
+	ip tuntap add dev tap-other mode tap user 12345
+	chmod 755 "$T" "$SNAP"
+	chmod 644 "$SNAP"/*
+	VMM=auto start -o "firecracker=$PROGRAM,pool=2,pool_loaded=1,snapshot=live,allow_other,network=tap-%"
+	mkdir "$F/a" "$F/b" "$F/other" "$F/quite-a-long-name"
+	command_is ok "$F/a/restore" "$SNAP"
+	counts_on a
+	is "its interface" tap-a "$(interface a)"
+	like "somebody is at its other end" LOWER_UP "$(ip link set tap-a up; ip -o link show tap-a)"
+	command_is ok "$F/restore" "$SNAP 2 n"
+	is "n0" tap-n0 "$(interface n0)"
+	is "n1" tap-n1 "$(interface n1)"
+	command_is EPERM "$F/b/restore" "$SNAP"
+	like "error" 'interface tap-b: there is none, or uid 0 may not attach it' "$(error_of b)"
+	command_is EPERM "$F/other/restore" "$SNAP"
+	command_is EINVAL "$F/quite-a-long-name/restore" "$SNAP"
+	like "error" 'config/network: .* is longer than the name of an interface' "$(error_of quite-a-long-name)"
+	command_is ok "$F/b/config/network" tap-a
+	command_is EBUSY "$F/b/restore" "$SNAP"
+	command_is EINVAL "$F/b/config/network" tap-%-%
+	command_is EINVAL "$F/b/config/network" ../tap
+	command_is EINVAL "$F/b/config/network" a-name-of-sixteen
+	# Of a child, and of one that waits.
+	ok mkdir "$F/a/snapshots/s"
+	command_is ok "$F/b/config/network" none
+	command_is ok "$F/b/restore" "$F/a/snapshots/s"
+	is "b" tap "$(interface b)"
+	wait_for 20 eval '[ "$(metric pool_loaded)" = 1 ]'
+	ok rmdir "$F/a"
+	wait_for 10 eval '! ip -o link show tap-a | grep -q LOWER_UP'
+	one() { setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"; }
+	ok one mkdir "$F/theirs" "$F/a"
+	is "one's own" ok "$(one "$TOOLS/put" "$F/theirs/restore" <<<"$SNAP")"
+	is "its interface" tap-theirs "$(interface theirs)"
+	is "root's" EPERM "$(one "$TOOLS/put" "$F/a/restore" <<<"$SNAP")"
+	like "error" "uid $nobody may not attach it" "$(error_of a)"
+	is "none is made" 5 "$(ip -o link | grep -c tap-)"
+}
+test_network() {
+	PROGRAM=$(standin tap) SNAP=$T/snap
+	standin_snapshot "$SNAP"
+	has_network test_network
+}
+test_real_network() {
+	[ -n "${FORKFS_FIRECRACKER-}" ] || skip "FORKFS_FIRECRACKER names no Firecracker"
+	unset FORKFS_KVM_MIPS
+	PROGRAM=$FORKFS_FIRECRACKER SNAP=$T/snap
+	[ -e "$SNAP" ] || real_snapshot "$SNAP" "" '{"iface_id":"eth0","host_dev_name":"tap-of-old"}' || { bad "no snapshot"; return; }
+	has_network test_real_network
+}
+
 # disk_of FORK: the disk that its VMM writes, as it has it. "(deleted)" is what its name ends in, for it has none.
 disk_of() {
 	local fd

@@ -7,7 +7,7 @@ test_config() {
 	start
 	mkdir "$F/a"
 	local key
-	for key in vmm machine memory_backend fill accel mem_write console_max; do
+	for key in vmm machine memory_backend fill network accel mem_write console_max; do
 		[ -s "$F/config/$key" ] || bad "no config/$key"
 		[ -s "$F/a/config/$key" ] || bad "no a/config/$key"
 		is "a/config/$key" "$(cat "$F/config/$key")" "$(cat "$F/a/config/$key")"
