@@ -494,6 +494,36 @@ test_devices() {
 
 }
 
+# A daemon of an ordinary user makes the namespace in a user namespace.
+test_interface_of_a_user() {
+	[ -e /dev/net/tun ] || skip "no /dev/net/tun"
+	[ -u "$(command -v fusermount3)" ] || skip "fusermount3 is not setuid here"
+	[ -e "$T/tun" ] || {
+		mknod -m 666 "$T/tun" c 10 200 && mknod -m 666 "$T/fuse" c 10 229 || skip "no device can be made"
+		exec unshare -m --propagation private bash -c 'mount --bind "$T/tun" /dev/net/tun; mount --bind "$T/fuse" /dev/fuse; . tests/lib.sh; . tests/mount/firecracker.sh; run_test test_interface_of_a_user'
+	}
+	one() { setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"; }
+	one unshare -U true 2>/dev/null || skip "no user namespaces here"
+	PROGRAM=$(standin tap)
+	standin_snapshot "$T/snap"
+	chmod 755 "$T" "$T/snap"
+	chmod 644 "$T/snap"/*
+	mkdir "$F" "$T/runtime"
+	chown nobody:nogroup "$F" "$T/runtime"
+	XDG_RUNTIME_DIR=$T/runtime setpriv --reuid=nobody --regid=nogroup --clear-groups "$FORKFS_BUILD/fs/forkfs" -f -o "vmm=auto,pool=0,firecracker=$PROGRAM" "$F" >>"$LOG" 2>&1 </dev/null &
+	DAEMON=$!
+	until_true 30 eval 'daemon_gone || one test -e "$F/help"'
+	mounted || { bad "no mount: $(tail -n 3 "$LOG")"; DAEMON=; return; }
+	ok one mkdir "$F/a"
+	is "restore" ok "$(one "$TOOLS/put" "$F/a/restore" <<<"$T/snap")"
+	pid_of() { one sed -n 's/^Pid:[[:space:]]*//p' "$F/$1/status" | tr -d ' '; }
+	is "its interface" tap "$(interface a)"
+	kill "$DAEMON"
+	wait_for 20 daemon_gone
+	wait "$DAEMON"; is "exit status" 0 $?
+	DAEMON=
+}
+
 # Or it leads to a tap of the host that whoever restores may attach: in a network namespace, and with a /dev/net/tun, for this test.
 has_network() { # TEST
 	[ -e /dev/net/tun ] || skip "no /dev/net/tun"
