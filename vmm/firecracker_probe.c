@@ -25,20 +25,21 @@
 #endif
 #define PIECE (3ull << 30) /* RAM that it maps in one piece */
 
-/* Requests that no Firecracker carries out, for something is missing in them: a patched one says what, a stock one doesn't know a field, a variant or the way. */
+/* Requests that no Firecracker carries out, for something is missing in them: one that can says what, another doesn't know a field, a variant or the way, and may name all that it knows. */
+#define MISSING(field) "missing field `" field "`"
 static const struct question {
 	unsigned int ability;
 	const char *target, *body, *known; /* what is in the answer of one that can */
 	const char *name; /* of what a patch adds */
 } questions[] = {
-	{ FIRECRACKER_SHARED, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"shared\":true}}", "`snapshot_path`", "shared" },
-	{ FIRECRACKER_VMSTATE_ONLY, "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\"}", "`snapshot_path`", "VmstateOnly" },
-	{ FIRECRACKER_UFFD, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"uffd_uds_path\":\"x\"}}", "`snapshot_path`",
+	{ FIRECRACKER_SHARED, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"shared\":true}}", MISSING("snapshot_path"), "shared" },
+	{ FIRECRACKER_VMSTATE_ONLY, "/snapshot/create", "{\"snapshot_type\":\"VmstateOnly\"}", MISSING("snapshot_path"), "VmstateOnly" },
+	{ FIRECRACKER_UFFD, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\",\"uffd_uds_path\":\"x\"}}", MISSING("snapshot_path"),
 	  "uffd_uds_path" },
-	{ FIRECRACKER_WP, "/uffd/wp", "{}", "`socket`", "/uffd/wp" },
-	{ FIRECRACKER_BOOT, "/machine-config", "{\"memory_path\":\"x\"}", "`vcpu_count`", "memory_path" },
-	{ FIRECRACKER_CLOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"clock_realtime\":true}", "`snapshot_path`", NULL },
-	{ FIRECRACKER_VSOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"vsock_override\":{\"uds_path\":\"x\"}}", "`snapshot_path`", NULL },
+	{ FIRECRACKER_WP, "/uffd/wp", "{}", MISSING("socket"), "/uffd/wp" },
+	{ FIRECRACKER_BOOT, "/machine-config", "{\"memory_path\":\"x\"}", MISSING("vcpu_count"), "memory_path" },
+	{ FIRECRACKER_CLOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"clock_realtime\":true}", MISSING("snapshot_path"), NULL },
+	{ FIRECRACKER_VSOCK, "/snapshot/load", "{\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"x\"},\"vsock_override\":{\"uds_path\":\"x\"}}", MISSING("snapshot_path"), NULL },
 };
 
 static int put_questions(const char *socket, unsigned int *ret, struct failure *why)

@@ -356,15 +356,18 @@ test_kill_9() {
 	counts_on b
 }
 
-# One without the patches.
-test_stock() {
+# One without the patches, $PROGRAM, and what it is given, $T/snap.
+stock() {
 	local how
-	standin_snapshot "$T/snap"
-	VMM=auto start -o "firecracker=$(standin stock),$POOL_OFF"
+	VMM=auto start -o "firecracker=$PROGRAM,$POOL_OFF"
 	like "doctor" '^ok   firecracker .*lacks shared, VmstateOnly, uffd_uds_path, /uffd/wp, memory_path' "$(cat "$F/doctor")"
-	mkdir "$F/a"
+	mkdir "$F/a" "$F/boot"
+	command_is ok "$F/boot/config/vmm" firecracker
+	MEMORY=64 description
+	command_is EOPNOTSUPP "$F/boot/boot" "$T/vm/base.json"
+	like "error" "lacks machine-config.memory_path" "$(error_of boot)"
 	command_is EOPNOTSUPP "$F/a/restore" "$T/snap"
-	like "error" 'standin-stock .*lacks mem_backend.shared.*patches/firecracker.*memfd-private' "$(error_of a)"
+	like "error" 'stock .*lacks mem_backend.shared.*patches/firecracker.*memfd-private' "$(error_of a)"
 	for how in memfd-private file; do
 		mkdir "$F/$how"
 		command_is ok "$F/$how/config/memory_backend" "$how"
@@ -381,6 +384,19 @@ test_stock() {
 	command_is ok "$F/file/config/snapshot" live
 	mkdir_is EOPNOTSUPP "$F/file/snapshots/live"
 	is "left of a refused one" "" "$(ls "$F/a/snapshots")"
+}
+test_stock() {
+	PROGRAM=$(standin stock)
+	standin_snapshot "$T/snap"
+	stock
+}
+test_real_stock() {
+	[ -n "${FORKFS_FIRECRACKER_STOCK-}" ] || skip "FORKFS_FIRECRACKER_STOCK names no Firecracker"
+	unset FORKFS_KVM_MIPS
+	ln -s "$FORKFS_FIRECRACKER_STOCK" "$T/stock"
+	PROGRAM=$T/stock
+	FORKFS_FIRECRACKER=$PROGRAM real_snapshot "$T/snap" || { bad "no snapshot"; return; }
+	stock
 }
 
 # fault NAME ERRNO PATTERN
@@ -415,6 +431,11 @@ test_faults() {
 	fault nonsense EINVAL 'makes no sense'
 	fault dies EIO 'ended with status 1'
 	fault old EOPNOTSUPP 'vmstate: has format 10.0, .*standin-old .* reads 8.0 to 8.0'
+	"$T/standin" --state 64 8.0.0 >"$T/snap/vmstate"
+	command_is ok "$F/old/config/clock" realtime
+	command_is EOPNOTSUPP "$F/old/restore" "$T/snap"
+	like "old" "config/clock says realtime, which firecracker 1.16.1 can't set" "$(error_of old)"
+	standin_snapshot "$T/snap"
 	mkdir "$F/slow"
 	command_is ok "$F/config/firecracker" "$(standin slow)"
 	command_is ok "$F/slow/restore" "$T/snap"

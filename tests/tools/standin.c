@@ -3,7 +3,7 @@
  * A program that speaks Firecracker's API and command line, with a "guest" that counts at 2 MiB + 16 of its RAM: for tests where there is no Firecracker, and for faults that
  * a real one can't be made to have. It is started under a name that says what is wrong with it (a symbolic link will do):
  *
- *   standin-patched      nothing: it has all of forkfs' patches   -stock     it has none        -old       it reads format 8.0 only
+ *   standin-patched      nothing: it has all of forkfs' patches   -stock     it has none        -old       it reads format 8.0 only, and sets no clock
  *   standin-early        it ends at once                          -deaf      it makes no socket -silent    it answers nothing
  *   standin-mute         it never answers to a load
  *   standin-half         it sends half a header for a load        -garbage   no HTTP            -huge      a body of 1 MiB
@@ -288,7 +288,11 @@ static void load(int fd, const char *body)
 	int file;
 
 	if (is("stock") && (shared || hands_over)) {
-		refuse(fd, shared ? "unknown field `shared`" : "unknown field `uffd_uds_path`");
+		refuse(fd, shared ? "unknown field `shared`, expected `backend_path` or `backend_type`" : "unknown field `uffd_uds_path`, expected `backend_path` or `backend_type`");
+		return;
+	}
+	if (is("old") && strstr(body, "\"clock_realtime\"")) {
+		refuse(fd, "unknown field `clock_realtime`, expected one of `snapshot_path`, `mem_file_path`, `mem_backend`");
 		return;
 	}
 	if (!string_of(body, "snapshot_path", path, sizeof path)) {
@@ -354,7 +358,7 @@ static void create(int fd, const char *body)
 	int file;
 
 	if (!whole && is("stock")) {
-		refuse(fd, "unknown variant `VmstateOnly`");
+		refuse(fd, "unknown variant `VmstateOnly`, expected `Diff` or `Full`");
 		return;
 	}
 	if (!string_of(body, "snapshot_path", path, sizeof path) || (whole && !string_of(body, "mem_file_path", memory, sizeof memory))) {
@@ -400,7 +404,7 @@ static void set_machine(int fd, const char *body)
 	const char *at = strstr(body, "\"mem_size_mib\":");
 
 	if (is("stock") && strstr(body, "\"memory_path\"")) {
-		refuse(fd, "unknown field `memory_path`");
+		refuse(fd, "unknown field `memory_path`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, `track_dirty_pages`, `huge_pages`");
 		return;
 	}
 	if (!strstr(body, "\"vcpu_count\"")) {
