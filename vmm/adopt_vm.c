@@ -314,6 +314,7 @@ static int connect_vm(struct fork *f, struct taken *t, const struct vm_record *r
 	f->origin = steal_ptr(&t->origin);
 	if (f->origin)
 		origin_kept(f->origin, &f->vm->kept[0], &f->vm->kept[1]);
+	f->vm->has_disk = r->has_disk;
 	f->vm->vsock = *r->vsock ? f->vsock : NULL;
 	snprintf(f->vsock, sizeof f->vsock, "%s", r->vsock);
 	snprintf(f->vm->generation, sizeof f->vm->generation, "%s", r->generation);

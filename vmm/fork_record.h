@@ -35,6 +35,7 @@ struct vm_record {
 	bool private;         /* it maps `ram` private */
 	struct file_id ram;
 	uint64_t at;
+	bool has_disk;        /* its guest writes a disk of its own */
 	bool noted;           /* what it writes is noted by the kernel */
 	struct origin_record origin;
 };

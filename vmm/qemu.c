@@ -388,7 +388,7 @@ static int watch(struct qemu *q)
 
 static int connect_all(struct qemu *q)
 {
-	int r = qmp_create(&q->qmp, q->spec.event, steal_fd(&q->launched.control), &qmp_handler, q);
+	int r = qmp_create(&q->qmp, q->spec.event, steal_fd(&q->launched.control), false, &qmp_handler, q);
 
 	if (r < 0) {
 		close_fd(&q->launched.console);
@@ -516,7 +516,7 @@ static int reconnect(struct qemu *q, struct failure *why)
 
 	if (fd < 0)
 		return fd;
-	r = qmp_create(&q->qmp, q->spec.event, fd, &qmp_handler, q);
+	r = qmp_create(&q->qmp, q->spec.event, fd, true, &qmp_handler, q);
 	if (r < 0)
 		return fail_errno(why, -r, "connect to QEMU");
 	fd = socket_connect_at(q->spec.dir, "console", why);

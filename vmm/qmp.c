@@ -13,6 +13,7 @@
 
 #define COMMANDS_MAX 16
 #define LINES_A_TURN 16
+#define STRAYS_MAX 64 /* more than any client may have had unanswered */
 
 struct command {
 	struct list link;
@@ -26,6 +27,8 @@ struct command {
 struct qmp {
 	int fd;
 	bool greeted;
+	uint32_t awaited;    /* the id of our first command, until it is answered: what comes before is the answer to a former client's; else 0 */
+	unsigned int strays; /* such answers so far */
 	unsigned int count;
 	struct list unsent, sent;
 	sd_event_source *source, *more; /* more: lines are left for the next turn */
@@ -112,14 +115,29 @@ static void flush(struct qmp *q)
 	sd_event_source_set_io_events(q->source, EPOLLIN | (q->greeted && !list_empty(&q->unsent) ? EPOLLOUT : 0));
 }
 
+/* Whether it answers what a former client had asked. */
+static bool is_stray(struct qmp *q, const struct qmp_message *m)
+{
+	if (!q->awaited)
+		return false;
+	if (m->has_id && m->id == q->awaited) {
+		q->awaited = 0;
+		return false;
+	}
+	return ++q->strays <= STRAYS_MAX;
+}
+
 static void answer(struct qmp *q, const struct qmp_message *m)
 {
+	bool awaited = q->awaited;
 	struct command *c = list_first(&q->sent, struct command, link);
 	struct failure why = { 0 };
 	qmp_answer to;
 	void *user;
 
-	if (!c || m->has_id) {
+	if (is_stray(q, m))
+		return;
+	if (!c || m->has_id != awaited) {
 		broken(q, EPROTO, "QEMU answered a command that was not given");
 		return;
 	}
@@ -140,6 +158,10 @@ static void take(struct qmp *q, const char *line, size_t n)
 	if (qmp_message_parse(&m, line, n, &why) < 0) {
 		why.code = EPROTO;
 		end(q, &why);
+		return;
+	}
+	if (!q->greeted && m.kind != QMP_GREETING && is_stray(q, &m)) {
+		qmp_message_finish(&m);
 		return;
 	}
 	if ((m.kind == QMP_GREETING) == q->greeted) {
@@ -215,7 +237,7 @@ static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *da
 	return 0;
 }
 
-int qmp_create(struct qmp **ret, sd_event *event, int fd, const struct qmp_handler *handler, void *user)
+int qmp_create(struct qmp **ret, sd_event *event, int fd, bool again, const struct qmp_handler *handler, void *user)
 {
 	struct qmp *q = calloc(1, sizeof *q);
 	int r = -ENOMEM;
@@ -225,6 +247,8 @@ int qmp_create(struct qmp **ret, sd_event *event, int fd, const struct qmp_handl
 	q->fd = fd;
 	q->handler = handler;
 	q->user = user;
+	while (again && !q->awaited) /* so that it is no former client's either */
+		q->awaited = arc4random();
 	list_init(&q->unsent);
 	list_init(&q->sent);
 	r = sd_event_add_io(event, &q->source, fd, EPOLLIN, on_socket, q);
@@ -266,14 +290,17 @@ bool qmp_connected(const struct qmp *q)
 
 /* No more than has to be: QEMU reads its monitor byte by byte, by a system call and a turn of its loop each. Answers come in the order of the commands, so that none needs
  * an id. */
-static int command_create(struct command **ret, const char *command, const char *arguments, int fd)
+static int command_create(struct command **ret, const char *command, const char *arguments, int fd, uint32_t id)
 {
 	struct command *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return -ENOMEM;
 	c->fd = -1;
-	text_printf(&c->line, "{\"execute\":\"%s\"%s%s}", command, arguments ? ",\"arguments\":" : "", arguments ?: "");
+	text_printf(&c->line, "{\"execute\":\"%s\"%s%s", command, arguments ? ",\"arguments\":" : "", arguments ?: "");
+	if (id)
+		text_printf(&c->line, ",\"id\":%u", id);
+	text_puts(&c->line, "}");
 	if (!c->line.failed && fd >= 0)
 		c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (c->line.failed || (fd >= 0 && c->fd < 0)) {
@@ -296,7 +323,7 @@ int qmp_send(struct qmp *q, const char *command, const char *arguments, int fd, 
 		return -ENOTCONN;
 	if (q->count >= COMMANDS_MAX)
 		return -EBUSY;
-	r = command_create(&c, command, arguments, fd);
+	r = command_create(&c, command, arguments, fd, list_empty(&q->unsent) && list_empty(&q->sent) ? q->awaited : 0);
 	if (r < 0)
 		return r;
 	c->answer = answer_;

@@ -24,9 +24,9 @@ struct qmp_handler {
 /* `why` NULL: done, `result` lives until the return. Else EIO and QEMU's own sentence. */
 typedef void (*qmp_answer)(const struct failure *why, const cJSON *result, void *user);
 
-/* Takes `fd`, a connected stream socket, also on failure. Leaves the negotiation mode by itself. `user` goes to the handler. Returns 0 or a
- * negative errno. */
-int qmp_create(struct qmp **ret, sd_event *event, int fd, const struct qmp_handler *handler, void *user);
+/* Takes `fd`, a connected stream socket, also on failure. Leaves the negotiation mode by itself. `user` goes to the handler. `again`: there was another client, and QEMU may still answer
+ * what that had asked: such answers are passed over. Returns 0 or a negative errno. */
+int qmp_create(struct qmp **ret, sd_event *event, int fd, bool again, const struct qmp_handler *handler, void *user);
 
 /* NULL is accepted. */
 void qmp_destroy(struct qmp *q);

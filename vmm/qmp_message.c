@@ -107,6 +107,8 @@ int qmp_message_parse(struct qmp_message *ret, const char *line, size_t n, struc
 	if (!m.json)
 		return fail(why, error, "QMP line that is no JSON object: %.*s", (int)(n < 80 ? n : 80), line);
 	m.has_id = cJSON_HasObjectItem(m.json, "id");
+	if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(m.json, "id")))
+		m.id = cJSON_GetObjectItemCaseSensitive(m.json, "id")->valuedouble;
 	if (!read_kind(&m)) {
 		qmp_message_finish(&m);
 		return fail(why, EINVAL, "QMP line of no known kind: %.*s", (int)(n < 80 ? n : 80), line);

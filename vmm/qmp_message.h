@@ -18,7 +18,8 @@ enum qmp_kind { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
 
 struct qmp_message {
 	enum qmp_kind kind;
-	bool has_id;          /* it answers a command that had one: none of ours */
+	bool has_id;          /* it answers a command that had one */
+	double id;            /* where that is a number, else 0 */
 	char name[64];        /* the event's */
 	char text[512];       /* the error's description */
 	cJSON *json;          /* the whole line, owned */

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if ((!event && sd_event_new(&event) < 0) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		abort();
 	answers = ends = 0;
-	if (qmp_create(&q, event, pair[0], &handler, NULL) < 0)
+	if (qmp_create(&q, event, pair[0], size & 1, &handler, NULL) < 0)
 		abort();
 	for (int i = 0; i < COMMANDS; i++)
 		qmp_send(q, "stop", NULL, -1, on_answer, NULL);

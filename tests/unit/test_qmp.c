@@ -107,7 +107,7 @@ static void on_answer(const struct failure *why, const cJSON *result, void *user
 	snprintf(s->text, sizeof s->text, "%s", why->text);
 }
 
-static void open_scene(struct scene *s)
+static void open_session(struct scene *s, bool again)
 {
 	int pair[2];
 
@@ -115,7 +115,12 @@ static void open_scene(struct scene *s)
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s->peer = pair[1];
 	sd_event_new(&s->event);
-	cr_assert_eq(qmp_create(&s->qmp, s->event, pair[0], &handler, s), 0);
+	cr_assert_eq(qmp_create(&s->qmp, s->event, pair[0], again, &handler, s), 0);
+}
+
+static void open_scene(struct scene *s)
+{
+	open_session(s, false);
 }
 
 static void close_scene(struct scene *s)
@@ -164,6 +169,43 @@ Test(qmp, negotiates_and_pairs_answers)
 	cr_assert(s.answers == 2 && s.errors == 1);
 	cr_assert_str_eq(s.text, "QEMU says: not now");
 	cr_assert_str_eq(s.events, "STOP ");
+	close_scene(&s);
+}
+
+/* What a former client had asked is answered before and behind the greeting, with and without ids: none of it is taken for an answer to this one. */
+Test(qmp, passes_over_a_former_clients_answers)
+{
+	struct scene s;
+	unsigned int id;
+	char buf[256];
+
+	open_session(&s, true);
+	cr_assert_eq(qmp_send(s.qmp, "stop", NULL, -1, on_answer, &s), 0);
+	peer_says(&s, "{\"return\": {}}\n" GREETING "{\"return\": {\"status\": \"x\"}}\n{\"error\": {\"desc\": \"old\"}, \"id\": \"x\"}\n{\"return\": {}, \"id\": 0}\n");
+	buf[recv(s.peer, buf, sizeof buf - 1, MSG_DONTWAIT)] = '\0';
+	cr_assert_eq(sscanf(buf, "{\"execute\":\"qmp_capabilities\",\"id\":%u}{\"execute\":\"stop\"}", &id), 1, "%s", buf);
+	cr_assert_eq(s.answers, 0);
+	snprintf(buf, sizeof buf, "{\"return\": {}, \"id\": %u}\n", id);
+	peer_says(&s, buf);
+	cr_assert_eq(s.answers, 0);
+	peer_says(&s, "{\"return\": {}}\n");
+	cr_assert(s.answers == 1 && !s.errors && !s.closed.code);
+	peer_says(&s, "{\"return\": {}}\n"); /* from now on each has to be asked for */
+	cr_assert_eq(s.closed.code, EPROTO);
+	close_scene(&s);
+}
+
+/* No former client had that many. */
+Test(qmp, bounds_a_former_clients_answers)
+{
+	struct scene s;
+
+	open_session(&s, true);
+	peer_says(&s, GREETING);
+	for (int i = 0; i < 100; i++)
+		if (send(s.peer, "{\"return\": {}}\n", 15, MSG_NOSIGNAL) > 0)
+			settle(&s);
+	cr_assert_eq(s.closed.code, EPROTO);
 	close_scene(&s);
 }
 
