@@ -100,6 +100,24 @@ static int make_disk(struct opens_work *w, const char *path, const atomic_bool *
 	return 0;
 }
 
+/* Likewise. The VMM itself may open no file of the host's. */
+static int read_disk(struct opens_work *w, const char *path, const atomic_bool *cancelled, int *ret)
+{
+	struct making *m = container_of(w, struct making, work);
+	AUTO_CLOSE int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), at = -1;
+	int fd;
+
+	(void)cancelled;
+	m->vmm.root = root;
+	at = caller_open(&m->vmm, path, &m->why);
+	if (at < 0)
+		return at;
+	fd = caller_read(&m->vmm, at, path, &m->why);
+	if (fd >= 0)
+		*ret = fd;
+	return fd < 0 ? fd : 0;
+}
+
 static void disk_made(struct opens_work *w, int result, bool wanted)
 {
 	struct making *m = container_of(w, struct making, work);
@@ -141,6 +159,15 @@ static int answer_disk(struct firecracker_devices *d, const char *path, struct o
 	return -ENOMEM;
 }
 
+static int answer_read(struct firecracker_devices *d, struct opens_answer *ret)
+{
+	int r = d->loading ? make(d, read_disk, ret) : OPENS_PASS;
+
+	if (r == OPENS_WORK)
+		container_of(ret->work, struct making, work)->vmm = (struct caller){ .uid = d->uid, .gid = d->gid };
+	return r;
+}
+
 static int open_host(const struct firecracker_devices *d, const char *path, struct opens_answer *ret)
 {
 	if (!d->unprivileged)
@@ -156,7 +183,9 @@ int firecracker_devices_answer(struct firecracker_devices *d, const char *path, 
 	if (!strcmp(path, "/dev/net/tun"))
 		return answer_tap(d, ret);
 	/* Whatever else it writes to is a disk, wherever it is: /dev has block devices, and /dev/shm. */
-	if ((flags & O_ACCMODE) == O_RDONLY || !strcmp(path, "/dev/null"))
+	if (!strcmp(path, "/dev/null"))
 		return OPENS_PASS;
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return answer_read(d, ret);
 	return answer_disk(d, path, ret);
 }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "vmm/firecracker_files.h"
+#include "vmm/landlock.h"
 #include "vmm/sockets.h"
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
@@ -118,6 +119,22 @@ static int hold(struct firecracker_launched *l, struct failure *why)
 	return fail_errno(why, -r, "have Firecracker end with the daemon");
 }
 
+/* It makes its sockets itself. What else it opens it is given, but for devices, by a daemon without privilege. */
+static int make_ruleset(int *ret, const struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+{
+	unsigned int device = spec->drop ? 0 : ALLOW_READ | ALLOW_WRITE | ALLOW_DEVICE;
+
+	return landlock_make(ret,
+			     (const struct landlock_allow[]){
+				     { spec->program->path, -1, ALLOW_READ | ALLOW_EXECUTE },
+				     { NULL, l->sockets, ALLOW_SOCKETS },
+				     { "/dev/null", -1, ALLOW_READ | ALLOW_WRITE },
+				     { "/dev/kvm", -1, device },
+				     { "/dev/userfaultfd", -1, device },
+			     },
+			     5, why);
+}
+
 static int spawn(struct firecracker_launched *l, const int streams[2], const struct vm_spec *spec, struct failure *why)
 {
 	char api[64], id[ID_MAX + 1];
@@ -140,8 +157,12 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.open_files = OPEN_FILES,
 		.ret_opens = &l->opens,
 	};
-	int r;
+	AUTO_CLOSE int ruleset = -1;
+	int r = make_ruleset(&ruleset, l, spec, why);
 
+	if (r < 0)
+		return r;
+	p.ruleset = ruleset;
 	firecracker_socket_path(l->sockets, FIRECRACKER_API, api, sizeof api);
 	make_id(id, spec->id);
 	r = process_spawn(&l->process, &p, why);

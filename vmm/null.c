@@ -10,6 +10,7 @@
 #include "vmm/driver.h"
 #include "vmm/handover.h"
 #include "vmm/helper.h"
+#include "vmm/landlock.h"
 #include "vmm/last_words.h"
 
 static const char state_bytes[] = "forkfs null state 1\n";
@@ -178,6 +179,12 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 		.netns = s->netns,
 	};
 
+	AUTO_CLOSE int ruleset = -1;
+	int r = landlock_make(&ruleset, &(struct landlock_allow){ .fd = program, .what = ALLOW_READ | ALLOW_EXECUTE }, 1, why);
+
+	if (r < 0)
+		return r;
+	p.ruleset = ruleset;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);
 	snprintf(size, sizeof size, "%llu", (unsigned long long)s->ram->size);

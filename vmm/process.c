@@ -145,6 +145,12 @@ static void set_slice(struct launch *l)
 		syscall(SYS_sched_setattr, 0, &l->schedule, 0);
 }
 
+/* Before it has dropped its privileges or after makes no difference; the rules are of what it can still open by name. */
+static bool confine(struct launch *l)
+{
+	return l->spec->ruleset <= 0 || did(l, "confine it to its files", syscall(SYS_landlock_restrict_self, l->spec->ruleset, 0));
+}
+
 /* libc's wrappers would change every thread of the daemon. */
 static bool drop(struct launch *l)
 {
@@ -182,7 +188,7 @@ static int child(void *data)
 	syscall(SYS_umask, 077);
 	set_slice(l);
 	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
-	    keep_descriptors(l) && limit(l) && drop(l) && ask_for_opens(l))
+	    keep_descriptors(l) && limit(l) && drop(l) && confine(l) && ask_for_opens(l))
 		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
 	syscall(SYS_exit, 127);
 	__builtin_unreachable();

@@ -26,6 +26,7 @@ struct process_spec {
 	bool drop;          /* become uid and gid, no groups, no capabilities; else it stays who the daemon is */
 	uid_t uid;
 	gid_t gid;
+	int ruleset;        /* landlock.h: it may open only that by name; 0 or -1: there is none */
 	int netns;          /* a network namespace to join first, -1: stay */
 	uint64_t slice;     /* nanoseconds of a processor that its threads get at once where others wait (Linux 6.12), 0: as usual */
 	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */

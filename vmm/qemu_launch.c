@@ -9,6 +9,7 @@
 
 #include "vmm/handover.h"
 #include "vmm/helper.h"
+#include "vmm/landlock.h"
 #include "vmm/qemu_args.h"
 #include "vmm/sockets.h"
 
@@ -130,11 +131,33 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 	};
 }
 
+/* Its program; its firmware, where that isn't below /usr but beside the program; what is loaded into it. A daemon without privilege has no descriptor of /dev/kvm that would do. */
+static int make_ruleset(int *ret, const struct vm_spec *spec, int preload, struct failure *why)
+{
+	AUTO_FREE char *dir = strdup(spec->program->path), *share = NULL, *lib = NULL;
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+
+	if (slash)
+		*slash = '\0';
+	if (!dir || asprintf(&share, "%s/../share/qemu", dir) < 0 || asprintf(&lib, "%s/../lib", dir) < 0)
+		return fail(why, ENOMEM, "no memory to start QEMU");
+	return landlock_make(ret,
+			     (const struct landlock_allow[]){
+				     { spec->program->path, -1, ALLOW_READ | ALLOW_EXECUTE },
+				     { share, -1, ALLOW_READ },
+				     { lib, -1, ALLOW_READ | ALLOW_EXECUTE },
+				     { NULL, preload, ALLOW_READ | ALLOW_EXECUTE },
+				     { spec->drop || strcmp(spec->recipe->accel, "kvm") ? "" : "/dev/kvm", -1, ALLOW_READ | ALLOW_WRITE | ALLOW_DEVICE },
+			     },
+			     5, why);
+}
+
 static int spawn(struct process *ret, const struct vm_spec *spec, const struct qemu_descriptors *d, char *const *argv, char *const *envp,
 		 struct failure *why)
 {
 	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->incoming, d->kernel, d->initrd };
-	int kept[ARRAY_LEN(all)], r;
+	AUTO_CLOSE int ruleset = -1;
+	int kept[ARRAY_LEN(all)], r = make_ruleset(&ruleset, spec, d->preload, why);
 	struct process_spec p = {
 		.path = spec->program->path,
 		.argv = argv,
@@ -145,8 +168,12 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 		.uid = spec->uid,
 		.gid = spec->gid,
 		.netns = spec->netns,
+		.ruleset = ruleset,
 		.open_files = OPEN_FILES,
 	};
+
+	if (r < 0)
+		return r;
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (all[i] >= 0)
