@@ -2,6 +2,8 @@
 #include "vmm/recipe.h"
 
 #include <ctype.h>
+#include <endian.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -279,21 +281,39 @@ void recipe_print(const struct recipe *r, struct text *t)
 	cJSON_free(json);
 }
 
-#define STEP(x) (((x) >> 1) ^ (-((x) & 1ull) & 0x95AC9329AC4BC9B5ull))
-#define NIBBLE(x) STEP(STEP(STEP(STEP(x##ull))))
+/* What eight bytes make of it at once: tables[i] is of a byte that i more follow. A state is looked at before each restore. */
+static uint64_t tables[8][256];
 
-/* Four bits at a time: the states that are checked are small, a table of 256 would not pay. */
-static const uint64_t nibbles[16] = {
-	NIBBLE(0), NIBBLE(1), NIBBLE(2), NIBBLE(3), NIBBLE(4), NIBBLE(5), NIBBLE(6), NIBBLE(7),
-	NIBBLE(8), NIBBLE(9), NIBBLE(10), NIBBLE(11), NIBBLE(12), NIBBLE(13), NIBBLE(14), NIBBLE(15),
-};
+static void make_tables(void)
+{
+	for (unsigned int byte = 0; byte < 256; byte++) {
+		uint64_t crc = byte;
+
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (-(crc & 1) & 0x95AC9329AC4BC9B5u);
+		tables[0][byte] = crc;
+	}
+	for (int i = 1; i < 8; i++)
+		for (unsigned int byte = 0; byte < 256; byte++)
+			tables[i][byte] = tables[i - 1][byte] >> 8 ^ tables[0][tables[i - 1][byte] & 255];
+}
 
 uint64_t crc64_jones(uint64_t crc, const void *data, size_t n)
 {
-	for (const unsigned char *p = data; n; p++, n--) {
-		crc ^= *p;
-		crc = (crc >> 4) ^ nibbles[crc & 15];
-		crc = (crc >> 4) ^ nibbles[crc & 15];
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	const unsigned char *p = data;
+
+	pthread_once(&once, make_tables);
+	for (; n >= 8; p += 8, n -= 8) {
+		uint64_t eight, sum = 0;
+
+		memcpy(&eight, p, 8);
+		crc ^= le64toh(eight);
+		for (int i = 0; i < 8; i++)
+			sum ^= tables[7 - i][crc >> 8 * i & 255];
+		crc = sum;
 	}
+	for (; n; p++, n--)
+		crc = crc >> 8 ^ tables[0][(crc ^ *p) & 255];
 	return crc;
 }

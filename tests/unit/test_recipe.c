@@ -227,3 +227,27 @@ Test(crc64, known_values)
 		own[i] = (unsigned char)(crc >> 8 * i);
 	cr_assert_eq(crc64_jones(crc, own, 8), 0, "a text and its own CRC give 0");
 }
+
+/* As the polynomial says it, bit by bit. */
+static uint64_t crc_of(const unsigned char *data, size_t n)
+{
+	uint64_t crc = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		crc ^= data[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc & 1 ? crc >> 1 ^ 0x95AC9329AC4BC9B5u : crc >> 1;
+	}
+	return crc;
+}
+
+Test(recipe, crc64_of_all_lengths_and_places)
+{
+	unsigned char bytes[64];
+
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = (unsigned char)(i * 167 + 13);
+	for (size_t from = 0; from < 9; from++)
+		for (size_t n = 0; n + from <= sizeof bytes; n++)
+			cr_assert_eq(crc64_jones(0, bytes + from, n), crc_of(bytes + from, n), "%zu bytes from %zu", n, from);
+}
