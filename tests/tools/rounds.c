@@ -10,15 +10,15 @@
 #define COUNT 8192
 #define ROUND 64
 
-static uint64_t number(int fd, off_t at)
+static void get(int fd, void *to, size_t n, off_t at)
 {
-	uint64_t n = 0;
-
-	if (pread(fd, &n, sizeof n, at) != sizeof n) {
-		printf("read %s\n", outcome(-1));
-		exit(0);
+	for (ssize_t k; n; to = (char *)to + k, at += k, n -= (size_t)k) {
+		k = pread(fd, to, n, at);
+		if (k <= 0) {
+			printf("read %s\n", outcome(-1));
+			exit(0);
+		}
 	}
-	return n;
 }
 
 /* Of one round: all its pages have a number, the same, and the counter was that number when they were written. */
@@ -26,18 +26,19 @@ int main(int argc, char **argv)
 {
 	int fd = argc == 2 ? must_open(argv[1], O_RDONLY) : -1;
 	unsigned int bad = 0, halves = 0, split = 0, written = 0;
+	static uint64_t pages[ROUND][512];
 	uint64_t now;
 
 	if (fd < 0)
 		return 2;
-	now = number(fd, COUNTER);
+	get(fd, &now, sizeof now, COUNTER);
 	for (int block = 0; block < COUNT / ROUND; block++) {
 		uint64_t first = 0;
 		bool mixed = false;
 
+		get(fd, pages, sizeof pages, PAGES + (off_t)block * (off_t)sizeof pages);
 		for (int i = 0; i < ROUND; i++) {
-			off_t page = PAGES + (off_t)(block * ROUND + i) * 4096;
-			uint64_t begin = number(fd, page), end = number(fd, page + 4088);
+			uint64_t begin = pages[i][0], end = pages[i][511];
 
 			written += begin != 0;
 			halves += begin != end;
