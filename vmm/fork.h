@@ -120,6 +120,7 @@ struct fork {
 	const struct task *task;
 	void *task_data;
 	struct job disposal;
+	bool remains;              /* its directory could not be removed */
 	sd_event_source *deadline; /* of the driver's request under way */
 	bool timed_out;
 	sd_event_source *turn;     /* a VMM's own stop or resume was told of just now */

@@ -12,6 +12,8 @@
 #include "vmm/fork_private.h"
 #include "vmm/fork_record.h"
 
+#define RETRY_USEC 500000
+
 static int write_whole(int dir, const char *name, const char *data)
 {
 	AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -92,32 +94,37 @@ int fork_dir_record(int dir, const char *name, uid_t uid, struct failure *why)
 	return steal_fd(&fd);
 }
 
-static void remove_entries(int dir)
+static int remove_entries(int dir)
 {
 	DIR *d = fdopendir(dir);
 	struct dirent *e;
+	int r = 0;
 
 	if (!d) {
+		r = -errno;
 		close(dir);
-		return;
+		return r;
 	}
 	while ((e = readdir(d)))
 		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			remove_tree(dirfd(d), e->d_name);
+			r = remove_tree(dirfd(d), e->d_name) ?: r;
 	closedir(d);
+	return r;
 }
 
-void remove_tree(int parent, const char *name)
+int remove_tree(int parent, const char *name)
 {
-	int dir;
+	int dir, r;
 
 	if (!unlinkat(parent, name, 0) || errno == ENOENT)
-		return;
+		return 0;
 	dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir >= 0)
-		remove_entries(dir);
-	if (unlinkat(parent, name, AT_REMOVEDIR) && errno != ENOENT)
-		log_warn("%s can't be removed from the state directory: %m", name);
+	r = dir < 0 ? -errno : remove_entries(dir);
+	if (!unlinkat(parent, name, AT_REMOVEDIR) || errno == ENOENT)
+		return 0;
+	r = r ?: -errno;
+	log_warn("%s can't be removed from the state directory: %s", name, strerror(-r));
+	return r;
 }
 
 static void dispose_run(struct job *job)
@@ -126,7 +133,24 @@ static void dispose_run(struct job *job)
 	char name[24];
 
 	dir_name(f, name);
-	remove_tree(f->all->forks_fd, name);
+	f->remains = remove_tree(f->all->forks_fd, name) < 0;
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct fork *f = data;
+
+	(void)source;
+	(void)usec;
+	f->deadline = sd_event_source_disable_unref(f->deadline);
+	fork_dispose(f);
+	return 0;
+}
+
+/* Descriptors or memory are wanted for it: they come again. Who ends doesn't wait for that. */
+static bool dispose_later(struct fork *f)
+{
+	return f->remains && !f->all->ending && sd_event_add_time_relative(f->all->event, &f->deadline, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, f) >= 0;
 }
 
 static void dispose_done(struct job *job)
@@ -134,6 +158,8 @@ static void dispose_done(struct job *job)
 	struct fork *f = container_of(job, struct fork, disposal);
 	struct forks *all = f->all;
 
+	if (dispose_later(f))
+		return;
 	list_remove(&f->link);
 	f->gone = true;
 	fork_event(f, (struct event_facts){ .what = "gone" });

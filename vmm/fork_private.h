@@ -86,8 +86,8 @@ int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *
 /* fork_vm.c: leaves the VM to the next daemon. */
 void fork_leave_vm(struct fork *f);
 
-/* Removes a directory and all that is in it. */
-void remove_tree(int parent, const char *name);
+/* Removes a directory and all that is in it. Returns 0 or the negative errno of what is left. */
+int remove_tree(int parent, const char *name);
 
 /* fork.c: forgets the fork; what it has stays, for the next daemon. */
 void fork_leave(struct fork *f);
