@@ -35,6 +35,7 @@ int file_open(struct node *n, uid_t uid, gid_t gid, int flags, struct file **ret
 	if (!f)
 		return -ENOMEM;
 	f->node = n;
+	n->files++;
 	f->fs = n->fs;
 	f->uid = uid;
 	f->gid = gid;
@@ -82,6 +83,7 @@ void file_close(struct file *f)
 	poll_drop(f);
 	text_finish(&f->text);
 	close_fd(&f->fd);
+	f->node->files--;
 	leave_fork(f->node->fork);
 	free(f);
 }

@@ -93,6 +93,7 @@ struct node {
 	struct shot *shot; /* likewise */
 	int key;           /* of config_keys, -1 */
 	uint64_t lookups;
+	unsigned int files; /* open ones */
 	bool found_again;  /* stands in fs->nodes */
 	struct list link;  /* in fs->all_nodes */
 };

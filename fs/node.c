@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fs/node.h"
 
+#include "fs/file.h"
 #include "fs/files.h"
 
 #include <search.h>
@@ -67,6 +68,18 @@ static int node_make(struct fs *fs, const struct row *row, struct fork *f, struc
 	return 0;
 }
 
+/* The kernel forgets none that is open: the releases of these were lost, for want of memory. */
+static void close_files(struct node *n)
+{
+	struct file *f, *next;
+
+	for (f = list_first(&n->fs->files, struct file, link); f && n->files; f = next) {
+		next = f->link.next == &n->fs->files ? NULL : container_of(f->link.next, struct file, link);
+		if (f->node == n)
+			file_close(f);
+	}
+}
+
 void node_forget(struct node *n, uint64_t lookups)
 {
 	if (n == n->fs->root)
@@ -74,6 +87,7 @@ void node_forget(struct node *n, uint64_t lookups)
 	n->lookups -= lookups < n->lookups ? lookups : n->lookups;
 	if (n->lookups)
 		return;
+	close_files(n);
 	list_remove(&n->link);
 	if (n->found_again)
 		tdelete(n, &n->fs->nodes, by_inode);
