@@ -94,7 +94,16 @@ static const struct sock_filter opens_filter[] = {
 };
 static const struct sock_fprog opens_program = { ARRAY_LEN(opens_filter), (struct sock_filter *)(uintptr_t)opens_filter };
 
-static bool did(struct launch *l, const char *step, long result)
+/* ThreadSanitizer takes every clone() for a fork and looks at nothing any more behind one of several threads; nor may it take account of what the child does in our memory. */
+#ifdef __SANITIZE_THREAD__
+#define clone __clone
+int __clone(int (*fn)(void *), void *stack, int flags, void *data, ...);
+#define IN_CHILD __attribute__((no_sanitize("thread"), noinline))
+#else
+#define IN_CHILD
+#endif
+
+IN_CHILD static bool did(struct launch *l, const char *step, long result)
 {
 	if (result >= 0)
 		return true;
@@ -104,7 +113,7 @@ static bool did(struct launch *l, const char *step, long result)
 }
 
 /* A handler must not run in the parent's memory, so all are gone before the mask is. */
-static bool reset_signals(struct launch *l)
+IN_CHILD static bool reset_signals(struct launch *l)
 {
 	for (int sig = 1; sig < _NSIG; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
@@ -112,7 +121,7 @@ static bool reset_signals(struct launch *l)
 	return did(l, "reset the signal mask", syscall(SYS_rt_sigprocmask, SIG_SETMASK, &empty_set, NULL, SIGNAL_SET_SIZE));
 }
 
-static bool keep_descriptors(struct launch *l)
+IN_CHILD static bool keep_descriptors(struct launch *l)
 {
 	const struct process_spec *s = l->spec;
 
@@ -129,7 +138,7 @@ static bool keep_descriptors(struct launch *l)
 	return true;
 }
 
-static bool limit(struct launch *l)
+IN_CHILD static bool limit(struct launch *l)
 {
 	/* A core would hold the guest's memory. */
 	return did(l, "forbid core files", syscall(SYS_prlimit64, 0, RLIMIT_CORE, &l->core, NULL)) &&
@@ -139,7 +148,7 @@ static bool limit(struct launch *l)
 }
 
 /* An older kernel has no such thing. */
-static void set_slice(struct launch *l)
+IN_CHILD static void set_slice(struct launch *l)
 {
 	if (l->spec->slice)
 		syscall(SYS_sched_setattr, 0, &l->schedule, 0);
@@ -152,7 +161,7 @@ static bool confine(struct launch *l)
 }
 
 /* libc's wrappers would change every thread of the daemon. */
-static bool drop(struct launch *l)
+IN_CHILD static bool drop(struct launch *l)
 {
 	const struct process_spec *s = l->spec;
 
@@ -167,7 +176,7 @@ static bool drop(struct launch *l)
 }
 
 /* Last, for from here on whatever this process opens waits for an answer. The listener is open in here, too. */
-static bool ask_for_opens(struct launch *l)
+IN_CHILD static bool ask_for_opens(struct launch *l)
 {
 	long listener;
 
@@ -181,7 +190,7 @@ static bool ask_for_opens(struct launch *l)
 }
 
 /* No local of this function or of those above has its address taken: the stack is unmapped without a return, and a sanitizer's marks would stay. */
-static int child(void *data)
+IN_CHILD static int child(void *data)
 {
 	struct launch *l = data;
 
