@@ -76,15 +76,15 @@ static int read_identity(struct caller *c, int proc, struct failure *why)
 	AUTO_TEXT struct text status = { 0 };
 	int r = read_status(proc, &status);
 
-	if (r == -ENOMEM)
-		return fail(why, ENOMEM, "no memory for the caller's identity");
+	if (r < 0 && r != -ENOENT && r != -ESRCH)
+		return fail_errno(why, -r, "the caller can't be looked at");
 	if (r < 0 || !same_identity(status.data, c->uid, c->gid))
 		return fail(why, EACCES, "the caller has ended or changed its identity");
 	if (read_groups(c, status.data) < 0)
 		return fail(why, ENOMEM, "no memory for the caller's groups");
 	c->root = openat(proc, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (c->root < 0)
-		return fail_errno(why, errno == EMFILE || errno == ENFILE ? errno : EACCES, "the caller's root directory can't be opened");
+		return fail_errno(why, errno == ENOENT || errno == ESRCH ? EACCES : errno, "the caller's root directory can't be opened");
 	return 0;
 }
 

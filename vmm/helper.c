@@ -36,6 +36,12 @@ static int open_trusted(const char *path)
 	return steal_fd(&fd);
 }
 
+/* It may be there: it can't be opened just now. */
+static bool is_want(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+}
+
 static int find(const char *name)
 {
 	char exe[PATH_MAX], path[PATH_MAX + 64], *slash;
@@ -48,7 +54,7 @@ static int find(const char *name)
 		slash[1] = '\0';
 		snprintf(path, sizeof path, "%s%s%s", exe, beside[i], name);
 		fd = open_trusted(path);
-		if (fd >= 0)
+		if (fd >= 0 || is_want(fd))
 			return fd;
 	}
 	snprintf(path, sizeof path, "%s/%s", FORKFS_LIBDIR, name);
@@ -93,6 +99,8 @@ int helper_open(const char *name, struct failure *why)
 {
 	AUTO_CLOSE int file = find(name);
 
+	if (is_want(file))
+		return fail_errno(why, -file, "open %s", name);
 	if (file < 0)
 		return fail(why, EOPNOTSUPP, "%s is neither beside the daemon nor in %s: install forkfs whole", name, FORKFS_LIBDIR);
 	return is_for_all(file) ? steal_fd(&file) : copy_of(file, name, why);
