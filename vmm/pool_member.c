@@ -295,9 +295,12 @@ static uint64_t process_bytes(pid_t pid)
 	return resident > shared ? (resident - shared) * PAGE_BYTES : 0;
 }
 
+/* Before there is a VMM its memory is a worker's, and empty. */
 uint64_t member_bytes(const struct idle *i)
 {
 	pid_t pid = i->vm ? i->vm->process.pid : 0;
 
+	if (!i->vm)
+		return 0;
 	return region_bytes(&i->ram) + (pid ? process_bytes(pid) : 0);
 }
