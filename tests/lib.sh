@@ -19,6 +19,7 @@ allowed= failures=0
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:halt_on_error=1:exitcode=99
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:exitcode=99
+export TSAN_OPTIONS=history_size=4:exitcode=99
 export LSAN_OPTIONS=exitcode=99:print_suppressions=0:${LSAN_OPTIONS-}
 
 # Says what went wrong and where; the test goes on, and has failed.
