@@ -13,7 +13,7 @@ test_forks() {
 	expect_log 'waited|kept waiting|pool'
 	POOL=0 start -o memory_backend=memfd-private,timeout=600000
 	ready count || return
-	free=$(awk '/^MemAvailable/ { print int($2 / 1024 * 0.7 / 80) }' /proc/meminfo)
+	free=$(awk '/^MemAvailable/ { print int($2 / 1024 * 0.7 / 40) }' /proc/meminfo)
 	[ "$count" -le "$free" ] || count=$free
 	began=$(date +%s)
 	is "restore of $count" ok "$(printf '%s\n' "$READY $count m" | timeout 900 "$TOOLS/put" "$F/restore")"
