@@ -32,29 +32,45 @@ static void close_all(struct candidates *all)
 		close_fd(&all->list[i].fd);
 }
 
-/* What can't be opened, and what is no regular file, is none. */
-static void look_at(struct candidate *ret, const struct caller *c, int dir, const char *name)
+/* It isn't that this user may not, or that it is no file: it can't be read just now. */
+static bool is_want(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EIO;
+}
+
+static int open_candidate(const struct caller *c, int dir, const char *name)
 {
 	AUTO_CLOSE int path = caller_open_at(c, dir, name, NULL);
+
+	return path < 0 ? path : caller_read(c, path, name, NULL);
+}
+
+/* What can't be opened, and what is no regular file, is none. Returns 0, or a negative errno where that isn't known. */
+static int look_at(struct candidate *ret, const struct caller *c, int dir, const char *name)
+{
 	char head[MAGIC_BYTES];
 	struct stat st;
+	ssize_t n;
 
-	ret->fd = path < 0 ? -1 : caller_read(c, path, name, NULL);
+	ret->fd = open_candidate(c, dir, name);
 	if (ret->fd < 0)
-		return;
-	if (fstat(ret->fd, &st) < 0) {
+		return is_want(ret->fd) ? ret->fd : 0;
+	n = fstat(ret->fd, &st) ? -1 : pread(ret->fd, head, sizeof head, 0);
+	if (n < 0) {
 		close_fd(&ret->fd);
-		return;
+		return -errno;
 	}
 	snprintf(ret->name, sizeof ret->name, "%s", name);
 	ret->size = st.st_size;
-	ret->state = pread(ret->fd, head, sizeof head, 0) == sizeof head && firecracker_state_is(head, sizeof head);
+	ret->state = n == sizeof head && firecracker_state_is(head, sizeof head);
+	return 0;
 }
 
 static int look_at_all(struct candidates *all, const struct caller *c, int dir, struct failure *why)
 {
 	int fd = caller_read_dir(c, dir, why);
 	struct dirent *e;
+	int r = 0;
 	DIR *d;
 
 	if (fd < 0)
@@ -64,14 +80,16 @@ static int look_at_all(struct candidates *all, const struct caller *c, int dir, 
 		close_fd(&fd);
 		return fail(why, ENOMEM, "no memory to look into the directory");
 	}
-	while (all->count < FILES_MAX && (e = readdir(d))) {
+	while (r == 0 && all->count < FILES_MAX && (e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		look_at(&all->list[all->count], c, dir, e->d_name);
+		r = look_at(&all->list[all->count], c, dir, e->d_name);
+		if (r < 0)
+			fail_errno(why, -r, "%s", e->d_name);
 		all->count += all->list[all->count].fd >= 0;
 	}
 	closedir(d);
-	return 0;
+	return r;
 }
 
 /* The only one that is the state, or is not. NULL: there is none, or there are several: *ret_count says. */
