@@ -26,8 +26,8 @@ test_forks() {
 	ok soon ls "$F"
 	is "still running" "$count" "$(running)"
 	note "$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo) MiB are available beside them"
-	ok timeout 60 rmdir "$F"/m[0-9]*
-	wait_for 120 eval '[ -z "$(vmms)" ]'
+	timeout 600 rmdir "$F"/m[0-9]* || bad "rmdir: status $?"
+	wait_for 300 eval '[ -z "$(vmms)" ]'
 }
 
 test_users() {
