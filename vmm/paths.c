@@ -22,6 +22,10 @@
 #define DEPTH_MAX 256
 #define LINKS_MAX 40 /* the kernel's own limit */
 
+#ifndef ST_NOSYMFOLLOW
+#define ST_NOSYMFOLLOW 0x2000 /* statfs(2) of a mount that follows no links */
+#endif
+
 static _Atomic dev_t own;
 
 struct walk {
@@ -94,7 +98,7 @@ static int follow(struct walk *w, int link, uid_t owner)
 
 	if (r < 0)
 		return r;
-	if (++w->links > LINKS_MAX || fstatfs(link, &fs) || fs.f_type == PROC_SUPER_MAGIC)
+	if (++w->links > LINKS_MAX || fstatfs(link, &fs) || fs.f_type == PROC_SUPER_MAGIC || (fs.f_flags & ST_NOSYMFOLLOW))
 		return -ELOOP;
 	n = readlinkat(link, "", target, sizeof target - 1);
 	if (n < 0)
@@ -108,11 +112,17 @@ static int follow(struct walk *w, int link, uid_t owner)
 	return snprintf(w->rest, sizeof w->rest, "%s%s", target, rest) >= (int)sizeof w->rest ? -ENAMETOOLONG : 0;
 }
 
-static int step_up(struct walk *w)
+/* "." and "..": they are looked up in a directory as other names are, though we know where they lead, and that has to be allowed. */
+static int step_back(struct walk *w, bool up)
 {
-	if (!w->depth && w->beneath)
+	AUTO_CLOSE int fd = openat(here(w), ".", O_PATH | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (up && !w->depth && w->beneath)
 		return -EXDEV;
-	climb(w);
+	if (up)
+		climb(w);
 	return PATH_OUTSIDE;
 }
 
@@ -123,10 +133,8 @@ static int step(struct walk *w, const char *name)
 	struct statx st;
 	int r;
 
-	if (!strcmp(name, "."))
-		return PATH_OUTSIDE;
-	if (!strcmp(name, ".."))
-		return step_up(w);
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
+		return step_back(w, name[1]);
 	fd = openat(here(w), name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_UID | STATX_INO, &st))
 		return -errno;
