@@ -132,19 +132,43 @@ void fork_unref(struct fork *f)
 	free(f);
 }
 
-static int may_create(const struct forks *all, const char *id, struct failure *why)
+bool forks_bound(const struct forks *all, uid_t uid)
+{
+	return uid && uid != all->owner;
+}
+
+static unsigned int forks_of(const struct forks *all, uid_t uid)
+{
+	unsigned int n = 0;
+	struct fork *f;
+
+	list_for_each(f, &all->list, link)
+		n += f->uid == uid;
+	return n;
+}
+
+int forks_room(const struct forks *all, uid_t uid, unsigned int more, struct failure *why)
 {
 	uint64_t max = config_number(&all->config, CONFIG_FORKS_MAX);
+	uint64_t each = forks_bound(all, uid) ? config_number(&all->config, CONFIG_USER_FORKS_MAX) : 0;
+	unsigned int has = each ? forks_of(all, uid) : 0;
 
+	if (max && all->count + (uint64_t)more > max)
+		return fail(why, ENOSPC, "config/forks_max allows no more than %llu forks, there are %u", (unsigned long long)max, all->count);
+	if (each && has + (uint64_t)more > each)
+		return fail(why, ENOSPC, "config/user_forks_max allows no more than %llu forks to a user, user %u has %u", (unsigned long long)each, uid, has);
+	return 0;
+}
+
+static int may_create(const struct forks *all, const char *id, uid_t uid, struct failure *why)
+{
 	if (all->ending)
 		return fail(why, ESHUTDOWN, "the daemon is ending");
 	if (!fork_id_valid(id))
 		return fail(why, EINVAL, "\"%s\" can't be a fork's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}, and none of the root's files", id);
 	if (fork_find(all, id))
 		return fail(why, EEXIST, "there is a fork %s already", id);
-	if (max && all->count >= max)
-		return fail(why, ENOSPC, "fork %s: config/forks_max allows no more than %llu forks", id, (unsigned long long)max);
-	return 0;
+	return forks_room(all, uid, 1, why) < 0 ? fail_within(why, "fork %s", id) : 0;
 }
 
 static struct fork *alloc_fork(struct forks *all, const char *id, uint64_t serial, uid_t uid, gid_t gid)
@@ -214,7 +238,7 @@ int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *
 static int create(struct fork **ret, struct forks *all, const char *id, enum fork_known known, uid_t uid, gid_t gid, struct failure *why)
 {
 	struct fork *f;
-	int r = may_create(all, id, why);
+	int r = may_create(all, id, uid, why);
 
 	if (r < 0)
 		return r;

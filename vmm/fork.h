@@ -103,6 +103,7 @@ struct fork {
 	struct vm *vm;
 	uid_t vm_uid;     /* 0: not one of its own */
 	struct region ram;
+	uint64_t promised;  /* bytes of RAM that a launch will give it */
 	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: a name that it had when it was made */
 	char backend[16];               /* as config/memory_backend has it */
 	struct origin *origin;          /* what it was restored from, or NULL */
@@ -191,7 +192,13 @@ bool fork_id_valid(const char *id);
 
 struct fork *fork_find(const struct forks *all, const char *id);
 
-/* An empty fork that belongs to uid and gid. Returns 0; -EINVAL the id; -EEXIST; -ENOSPC config/forks_max; -ENOMEM; -ESHUTDOWN the daemon is ending. */
+/* Whether the limits of each user are this one's, too: not root's, nor those of who mounted, for config/ is theirs. */
+bool forks_bound(const struct forks *all, uid_t uid);
+
+/* Whether that user may have so many more forks. Returns 0 or -ENOSPC: config/forks_max or config/user_forks_max. */
+int forks_room(const struct forks *all, uid_t uid, unsigned int more, struct failure *why);
+
+/* An empty fork that belongs to uid and gid. Returns 0; -EINVAL the id; -EEXIST; -ENOSPC as forks_room(); -ENOMEM; -ESHUTDOWN the daemon is ending. */
 int fork_create(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why);
 
 /* An empty fork with an id nobody uses: "f0", "f1" … */

@@ -87,6 +87,13 @@ static void collect_ids(struct launch *l)
 		text_printf(l->ids, "%s\n", l->child[i].fork->id);
 }
 
+/* Others that are under way at the same time count it from here on. */
+static void promise(struct launch *l, uint64_t bytes)
+{
+	for (unsigned int i = 0; i < l->count; i++)
+		l->child[i].fork->promised = bytes;
+}
+
 /* From here on they outlive the daemon. Recorded first, for one that nobody knows of would be nobody's. */
 static void make_known(struct launch *l)
 {
@@ -109,6 +116,7 @@ static void launch_finish(struct launch *l)
 
 	op->cancel = NULL;
 	count_outcome(l);
+	promise(l, 0);
 	if (!failed)
 		make_known(l);
 	for (unsigned int i = 0; i < l->count; i++) {
@@ -278,25 +286,45 @@ static void launch_go(struct launch *l)
 			child_prepare(&l->child[i]);
 }
 
-static uint64_t memory_promised(const struct forks *all)
+/* What the forks have, or will when a launch has come to its end: of one user, or, for (uid_t)-1, of all. In bytes. */
+static uint64_t memory_taken(const struct forks *all, uid_t uid)
 {
 	uint64_t sum = 0;
 	struct fork *f;
 
 	list_for_each(f, &all->list, link)
-		sum += f->ram.size;
+		if (uid == (uid_t)-1 || f->uid == uid)
+			sum += f->ram.size ?: f->promised;
 	return sum;
+}
+
+static unsigned long long mib(uint64_t bytes)
+{
+	return (bytes >> 20) + !!(bytes & 0xfffff);
+}
+
+static int check_user_limit(const struct launch *l, uint64_t want, struct failure *why)
+{
+	uid_t uid = l->child[0].fork->uid;
+	uint64_t max = forks_bound(l->all, uid) ? config_number(&l->all->config, CONFIG_USER_MEMORY_MAX) << 20 : 0;
+	uint64_t taken = max ? memory_taken(l->all, uid) : 0;
+
+	if (max && (want > max || taken > max - want))
+		return fail(why, ENOMEM, "%llu MiB of RAM are asked for; config/user_memory_max allows user %u %llu MiB, %llu MiB are taken", mib(want), uid,
+			    mib(max), mib(taken));
+	return 0;
 }
 
 static int check_limit(const struct launch *l, struct failure *why)
 {
-	uint64_t max = config_number(&l->all->config, CONFIG_MEMORY_MAX), taken = memory_promised(l->all) >> 20;
-	uint64_t want = (l->source.recipe.ram_size >> 20) * l->count;
+	uint64_t max = config_number(&l->all->config, CONFIG_MEMORY_MAX) << 20, taken = memory_taken(l->all, (uid_t)-1), want;
 
-	if (max && taken + want > max)
-		return fail(why, ENOMEM, "%llu MiB of RAM are asked for; config/memory_max allows %llu MiB in all, %llu MiB are taken",
-			    (unsigned long long)want, (unsigned long long)max, (unsigned long long)taken);
-	return 0;
+	if (__builtin_mul_overflow(l->source.recipe.ram_size, (uint64_t)l->count, &want))
+		want = UINT64_MAX;
+	if (max && (want > max || taken > max - want))
+		return fail(why, ENOMEM, "%llu MiB of RAM are asked for; config/memory_max allows %llu MiB in all, %llu MiB are taken", mib(want), mib(max),
+			    mib(taken));
+	return check_user_limit(l, want, why);
 }
 
 /* What is only kept for whoever comes next goes first. Returns the bytes that are free in a moment. */
@@ -339,12 +367,14 @@ static void open_done(struct job *job)
 
 	l->opening = false;
 	l->opened = now_us();
-	if (!l->failing && (l->open_why.code || check_room(l, &l->open_why) < 0))
+	if (!l->failing && (l->open_why.code || check_room(l, &l->open_why) < 0)) {
 		launch_fail(l, l->ids ? NULL : &l->child[0], &l->open_why);
-	else if (l->failing)
+	} else if (l->failing) {
 		end_children(l);
-	else
+	} else {
+		promise(l, l->source.recipe.ram_size);
 		launch_go(l);
+	}
 	launch_check(l);
 }
 
@@ -489,6 +519,8 @@ int forks_restore(struct forks *all, struct caller *c, const char *path, unsigne
 		return r;
 	l->ids = ret_ids;
 	r = set_source(l, c, path, &all->config, why);
+	if (r == 0)
+		r = forks_room(all, c->uid, count, why);
 	for (unsigned int i = 0; i < count && r == 0; i++)
 		r = make_fork(l, prefix, i, why);
 	if (r < 0) {

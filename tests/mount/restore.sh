@@ -188,6 +188,18 @@ test_memory_max() {
 	wait_for 10 again
 }
 
+# Two at once count each other's, though neither has its memory yet.
+test_memory_max_at_once() {
+	start -o memory_max=20
+	with_snapshot
+	local i
+	mkdir "$F/a" "$F/b" "$F/c" "$F/d"
+	for i in a b c d; do poke "$F/$i/restore" "$F/base/snapshots/ready\n" >"$T/said.$i" & done
+	wait $(jobs -p | grep -vx "$DAEMON")
+	is "all of them" "1 ok" "$(cat "$T"/said.* | grep -c ok) ok"
+	is "the others" "3 ENOMEM" "$(cat "$T"/said.* | grep -c ENOMEM) ENOMEM"
+}
+
 test_backends() {
 	start
 	with_snapshot

@@ -149,6 +149,59 @@ test_names_of_others() {
 	state_is one running
 }
 
+# What each user's forks may be and take. Root is not bound.
+test_user_forks_max() {
+	world -o user_forks_max=3
+	ok one mkdir "$F/one/snapshots/s"
+	ok one mkdir "$F/o2"
+	one_is ENOSPC "$F/restore" "$F/one/snapshots/s 2 w-"
+	like "error" "user_forks_max.* 3 .*user 12345 has 2" "$(one cat "$F/error")"
+	is "nothing of it, not even for a moment" 0 "$(one cat "$F/events" | grep -c '"w-')"
+	one_is ok "$F/restore" "$F/one/snapshots/s 1 w-"
+	no one mkdir "$F/o4"
+	like "error" "fork o4: .*user_forks_max" "$(one cat "$F/error")"
+	is "clone" ENOSPC "$(one timeout 20 "$TOOLS/ask" "$F/clone" | grep -o ENOSPC)"
+	# Another's limit is another's; names that are taken count for nobody else.
+	ok two mkdir "$F/t2" "$F/t3"
+	no two mkdir "$F/t4"
+	ok mkdir "$F/r1" "$F/r2" "$F/r3" "$F/r4"
+	# Who is given a fork has it, and one that is given away makes room.
+	ok chown 12346 "$F/o2"
+	ok one mkdir "$F/o5"
+	ok two rmdir "$F/t3"
+	no two mkdir "$F/t5"
+	ok two rmdir "$F/o2"
+	ok two mkdir "$F/t6"
+	ok mkdir "$F/o7"; ok chown 12345 "$F/o7"
+	command_is ok "$F/config/user_forks_max" 0
+	ok one mkdir "$F/o8"
+}
+
+test_user_memory_max() {
+	world -o user_memory_max=20
+	ok one mkdir "$F/one/snapshots/s"
+	ok one chmod 755 "$F/one"
+	one_is ENOMEM "$F/restore" "$F/one/snapshots/s 2 w-"
+	like "error" "16 MiB .*user_memory_max .*user 12345 20 MiB, 8 MiB are taken" "$(one cat "$F/error")"
+	is "nothing of it" 0 "$(ls "$F" | grep -c '^w-')"
+	one_is ok "$F/restore" "$F/one/snapshots/s 1 w-"
+	ok one mkdir "$F/o3"
+	one_is ENOMEM "$F/o3/restore" "$F/one/snapshots/s"
+	one_is ENOMEM "$F/o3/boot" "$T/vm/base.json"
+	state_is o3 failed
+	like "error" "user_memory_max" "$(error_of o3)"
+	two_is ok "$F/restore" "$F/one/snapshots/s 2 t-"
+	command_is ok "$F/restore" "$F/one/snapshots/s 4 r-"
+	# A fork counts for who has it, whoever writes into it.
+	command_is ENOMEM "$F/o3/restore" "$F/one/snapshots/s"
+	ok chown 12346 "$F/w-0"
+	one_is ok "$F/o3/restore" "$F/one/snapshots/s"
+	ok two rmdir "$F/t-0"
+	two_is ENOMEM "$F/two/boot" "$T/vm/base.json"
+	ok two rmdir "$F/w-0"
+	two_is ok "$F/two/boot" "$T/vm/base.json"
+}
+
 # The daemon of an ordinary user: what the kernel lets it.
 test_ordinary_user() {
 	[ -u "$(command -v fusermount3)" ] || skip "fusermount3 is not setuid here"
