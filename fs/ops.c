@@ -29,6 +29,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
 	conn->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	conn->want &= ~(unsigned int)FUSE_CAP_ASYNC_DIO; /* who asks waits until it is answered: caller.c counts on it */
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -70,7 +70,12 @@ static bool same_identity(const char *status, uid_t uid, gid_t gid)
 	return fsuid == uid && fsgid == gid;
 }
 
-/* `proc` stands for this very task: when it ends, looking through it fails, though its number may be another's by then. */
+/* `proc` stands for this very task: when it ends, looking through it fails, though its number may be another's by then.
+ *
+ * The kernel names uid and gid, but the groups and the root directory are found only now. A thread whose request we hold stands in the kernel until we answer, killed or not: it neither
+ * ends, so that its number were another's, nor changes anything of itself, and no thread changes another's identity. (io_submit(2) would let it go on before: ops.c has that
+ * switched off.) What comes by io_uring is asked for by a worker of the ring, whose groups are those that its maker had: to have given some up meanwhile takes a privilege, and a
+ * process that had it and kept the ring could have kept a file descriptor as well. */
 static int read_identity(struct caller *c, int proc, struct failure *why)
 {
 	AUTO_TEXT struct text status = { 0 };

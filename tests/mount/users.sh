@@ -149,6 +149,26 @@ test_names_of_others() {
 	state_is one running
 }
 
+# A thread whose request we hold waits for us, however it asked: else its number could be another's when we look who it is.
+test_submitted() {
+	world
+	local pid path=$F/one/snapshots/s
+	ok one mkdir "$path" "$F/mine"
+	one_is ok "$F/mine/restore" "$path"
+	one_is ok "$F/mine/state" stopped
+	mkfifo "$T/go"
+	one timeout 60 "$TOOLS/submit" "$F/mine/restore" "$path" <>"$T/go" >"$T/said" &
+	wait_for 10 grep -q open "$T/said"
+	pid=$(pgrep -u 12345 -x submit)
+	kill -STOP "$DAEMON"
+	echo go >"$T/go"
+	wait_for 10 eval 'grep -q submitted "$T/said" || grep -q request_wait /proc/'"$pid"'/wchan'
+	is "before the answer" open "$(xargs <"$T/said")"
+	kill -CONT "$DAEMON"
+	wait_for 20 grep -qx ok "$T/said"
+	state_is mine running
+}
+
 # What each user's forks may be and take. Root is not bound.
 test_user_forks_max() {
 	world -o user_forks_max=3
