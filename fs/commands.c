@@ -165,7 +165,7 @@ static void launch(struct file *f, fuse_req_t req, const struct command *c, size
 
 	if (!words(f, req, c, 1, 1, form))
 		return;
-	caller = request_caller(req, f->fs, fork);
+	caller = request_caller(req, f);
 	if (!caller)
 		return;
 	w = op_create(f->fs, req, fork, size);
@@ -198,7 +198,7 @@ void command_restore_many(struct file *f, fuse_req_t req, const struct command *
 		refuse(req, f, &why);
 		return;
 	}
-	caller = request_caller(req, f->fs, NULL);
+	caller = request_caller(req, f);
 	if (!caller)
 		return;
 	w = op_create(f->fs, req, NULL, size);

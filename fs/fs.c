@@ -152,14 +152,27 @@ void refuse(fuse_req_t req, struct file *f, struct failure *why)
 	reply_failure(req, f->fs, f->node->fork, why);
 }
 
-struct caller *request_caller(fuse_req_t req, struct fs *fs, struct fork *fork)
+/* A descriptor may be handed to somebody who is allowed more and can be made to write a path into it, a setuid program that complains about its argument, say. */
+static int check_writer(const struct file *f, const struct fuse_ctx *ctx, struct failure *why)
+{
+	if (f->uid == 0 || (f->uid == ctx->uid && f->gid == ctx->gid))
+		return 0;
+	return fail(why, EACCES, "%s: user %u, group %u opened it and user %u, group %u writes a path into it", f->node->row->name, f->uid, f->gid, ctx->uid,
+		    ctx->gid);
+}
+
+struct caller *request_caller(fuse_req_t req, struct file *f)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct caller *c = NULL;
 	struct failure why;
 
+	if (check_writer(f, ctx, &why) < 0) {
+		refuse(req, f, &why);
+		return NULL;
+	}
 	if (caller_create(&c, ctx->pid, ctx->uid, ctx->gid, &why) < 0) {
-		reply_failure(req, fs, fork, &why);
+		reply_failure(req, f->fs, f->node->fork, &why);
 		return NULL;
 	}
 	return c;

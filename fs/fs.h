@@ -157,7 +157,7 @@ void reply_failure(fuse_req_t req, struct fs *fs, struct fork *fork, const struc
 /* The same for a command that is malformed or makes no sense where it was written; the sentence names the fork. */
 void refuse(fuse_req_t req, struct file *f, struct failure *why);
 
-/* Who asks, for opening paths as that one. On failure the request is answered and NULL returned. */
-struct caller *request_caller(fuse_req_t req, struct fs *fs, struct fork *fork);
+/* Who asks, for opening paths as that one: the same who opened the file, or root did. On failure the request is answered and NULL returned. */
+struct caller *request_caller(fuse_req_t req, struct file *f);
 
 #endif

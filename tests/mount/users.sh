@@ -149,6 +149,22 @@ test_names_of_others() {
 	state_is one running
 }
 
+# The descriptor of somebody who may less, in the hands of somebody who may more.
+test_handed_over() {
+	world
+	description "$T/private"
+	chmod 700 "$T/private"
+	ok one mkdir "$F/mine"
+	is "root into what user 12345 opened" EACCES "$(timeout 20 "$TOOLS/put" -r -f 12345 "$F/mine/boot" <<<"$T/private/base.json")"
+	like "error" "user 12345, .*opened it and user 0" "$(error_of mine)"
+	is "root into the root's" EACCES "$(timeout 20 "$TOOLS/put" -r -f 12345 "$F/restore" <<<"$T/private 2 w-")"
+	state_is mine empty
+	# The other way round nobody gets more than he has.
+	is "user 12345 into what root opened" EACCES "$(one timeout 20 sh -c 'cat >&3' <<<"$T/private/base.json" 3>"$F/mine/boot" 2>&1 | grep -o 'denied' | sed 's/denied/EACCES/')"
+	is "user 12345 into what root opened" "" "$(one timeout 20 sh -c 'cat >&3' <<<"$T/vm/base.json" 3>"$F/mine/boot" 2>&1)"
+	state_is mine running
+}
+
 # A thread whose request we hold waits for us, however it asked: else its number could be another's when we look who it is.
 test_submitted() {
 	world
@@ -167,6 +183,17 @@ test_submitted() {
 	kill -CONT "$DAEMON"
 	wait_for 20 grep -qx ok "$T/said"
 	state_is mine running
+}
+
+# A writer that becomes root meanwhile, or is killed, in a race: what is opened is what the writer may.
+test_turncoat() {
+	world
+	description "$T/private"
+	chmod 700 "$T/private"
+	is "writes of what user 12346 may not read" 0 "$(timeout 100 "$TOOLS/turncoat" 12346 "$F/two/boot" "$T/private/base.json" 150)"
+	like "state" '^(empty|failed)$' "$(state_of two)"
+	timeout 100 "$TOOLS/turncoat" 12346 "$F/two/boot" "$T/vm/base.json" 3 >/dev/null
+	like "and of what it may" '^(empty|failed|running)$' "$(state_of two)"
 }
 
 # What each user's forks may be and take. Root is not bound.

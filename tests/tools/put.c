@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * put [-a] [-c] [-i] [-f FSUID] FILE < BYTES: writes all of standard input by one write(2) and prints "ok", or the name of the errno.
+ * put [-a] [-c] [-i] [-r] [-f FSUID] FILE < BYTES: writes all of standard input by one write(2) and prints "ok", or the name of the errno.
  *   -a  appends, -c  gets a SIGCHLD while it writes, -i  catches SIGINT, so that an interrupted write is seen as EINTR,
- *   -f  with another file system identity than the rest of the process has. */
+ *   -f  with another file system identity than the rest of the process has, -r  for the open only. */
 #include <sys/fsuid.h>
 
 #include "tool.h"
@@ -17,11 +17,11 @@ int main(int argc, char **argv)
 	static char bytes[1 << 20];
 	struct sigaction catch = { .sa_handler = nothing };
 	int flags = O_WRONLY, option, fd;
-	bool child = false;
+	bool child = false, back = false;
 	size_t size = 0;
 	ssize_t n;
 
-	while ((option = getopt(argc, argv, "acif:")) >= 0) {
+	while ((option = getopt(argc, argv, "acirf:")) >= 0) {
 		if (option == 'a')
 			flags |= O_APPEND;
 		else if (option == 'c')
@@ -30,6 +30,8 @@ int main(int argc, char **argv)
 			sigaction(SIGINT, &catch, NULL);
 		else if (option == 'f')
 			setfsuid((uid_t)atoi(optarg));
+		else if (option == 'r')
+			back = true;
 		else
 			return 2;
 	}
@@ -38,6 +40,8 @@ int main(int argc, char **argv)
 	while (size < sizeof bytes && (n = read(0, bytes + size, sizeof bytes - size)) > 0)
 		size += (size_t)n;
 	fd = must_open(argv[optind], flags);
+	if (back)
+		setfsuid(geteuid());
 	if (child) {
 		sigaction(SIGCHLD, &catch, NULL);
 		if (fork() == 0) {
