@@ -149,6 +149,94 @@ test_names_of_others() {
 	state_is one running
 }
 
+# refused FORK...: user 12346 comes to nothing whatever it tries with all that is in these forks of another's, whose directories it sees in the root.
+refused() {
+	local f said
+	for f; do find "$F/$f"; done >"$T/paths"
+	said=$(two timeout 60 "$TOOLS/walk" "$F/two" <"$T/paths")
+	[ "$(wc -l <<<"$said")" -gt "$(wc -l <"$T/paths")" ] || bad "nothing was tried: $said"
+	is "user 12346 of $*" "" "$(grep -vE '^[a-z]+ (EACCES|EPERM) ' <<<"$said" | head -n 5)"
+}
+
+# opens_as CLASS WHO FORK...: exactly the opens that CLASS (0 others, 3 group) of the files' modes says.
+opens_as() {
+	local class=$1 who=$2 f; shift 2
+	for f; do find "$F/$f" ! -path '*/dirty'; done >"$T/paths"
+	"$who" timeout 60 "$TOOLS/walk" -o "$F/two" <"$T/paths" >"$T/opened"
+	[ -s "$T/opened" ] || bad "nothing was tried"
+	is "$who of $*" "" "$(while read -r what said mode path; do
+		mode=$((0$mode >> class))
+		case $what in list) need=5 ;; read) need=4 ;; write) need=2 ;; both) need=6 ;; esac
+		[ "$what" != list ] || need=4
+		expected=EACCES; [ $((mode & need)) != $need ] || expected=ok
+		[ "$said" = "$expected" ] || echo "$what $said $mode $path"
+	done <"$T/opened" | head -n 5)"
+}
+
+# Forks in all states, with a snapshot, walked by another user.
+test_walk() {
+	world
+	local all="one paused ended failed empty"
+	ok one mkdir "$F/one/snapshots/s" "$F/paused" "$F/ended" "$F/failed" "$F/empty"
+	one_is ok "$F/paused/restore" "$F/one/snapshots/s"; one_is ok "$F/paused/state" paused
+	one_is ok "$F/ended/restore" "$F/one/snapshots/s"; one_is ok "$F/ended/state" stopped
+	one_is ENOENT "$F/failed/restore" "$T/missing"
+	refused $all
+	is "before" "$(printf '%s\n' running paused exited failed empty)" "$(for f in $all; do state_of "$f"; done)"
+	# Who may search but not read finds nothing either, who may read but not search the names only.
+	ok one chmod 711 "$F/one"
+	is "of 711" "" "$(find "$F/one" -mindepth 1 | two timeout 60 "$TOOLS/walk" "$F/two" | grep -vE '^(stat ok|[a-z]+ (EACCES|EPERM|ENOTDIR|EISDIR|EEXIST|EXDEV)) ' | head -n 5)"
+	ok one chmod 755 "$F/one"
+	opens_as 0 two one
+	ok one chmod 777 "$F/one"
+	opens_as 0 two one
+	ok one chmod 750 "$F/one"
+	opens_as 3 group one
+	refused one
+	ok one chmod 770 "$F/one"
+	opens_as 3 group one
+	ok one chmod 700 "$F/one"
+	refused $all
+	is "after" "$(printf '%s\n' running paused exited failed empty)" "$(for f in $all; do state_of "$f"; done)"
+	is "what there is" "config empty ended failed one paused two" "$(find "$F" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort | xargs)"
+	is "its events" 0 "$(two cat "$F/events" | grep -cE '"fork":"(one|paused|ended|failed|empty)"')"
+	is "its error" "" "$(two cat "$F/error" | grep -v two)"
+	is "metrics" 0 "$(two cat "$F/metrics" | grep -cE '"(one|ended)"')"
+}
+
+# Whoever may open what a snapshot's directory holds may restore it, by whatever way: modes, groups, links, mounts.
+test_snapshots_shared() {
+	world
+	ok one mkdir "$F/one/snapshots/s"
+	ln -s "$F/one/snapshots/s" "$T/link"
+	mkdir "$T/bind" "$T/above"
+	mount --bind "$F/one/snapshots/s" "$T/bind"
+	mount --bind "$F/one" "$T/above"
+	local mode path n=0
+	# restores EXPECTED WHO
+	restores() {
+		for path in "$F/one/snapshots/s" "$T/link" "$T/bind" "$T/above/snapshots/s"; do
+			n=$((n + 1))
+			is "$2, mode $mode, $path" "$1" "$(printf '%s 1 n%s-\n' "$path" "$n" | "$2" timeout 20 "$TOOLS/put" "$F/restore")"
+		done
+	}
+	while read -r mode others group; do
+		ok one chmod "$mode" "$F/one"
+		restores "$others" two
+		restores "$group" group
+	done <<-'END'
+		700 EACCES EACCES
+		750 EACCES ok
+		740 EACCES EACCES
+		710 EACCES EACCES
+		705 ok EACCES
+		711 EACCES EACCES
+		755 ok ok
+		722 EACCES EACCES
+	END
+	umount "$T/bind" "$T/above"
+}
+
 # The descriptor of somebody who may less, in the hands of somebody who may more.
 test_handed_over() {
 	world
@@ -194,6 +282,38 @@ test_turncoat() {
 	like "state" '^(empty|failed)$' "$(state_of two)"
 	timeout 100 "$TOOLS/turncoat" 12346 "$F/two/boot" "$T/vm/base.json" 3 >/dev/null
 	like "and of what it may" '^(empty|failed|running)$' "$(state_of two)"
+}
+
+# Names that change between a directory or file of one's own and a link to root's: root's bytes never come in.
+test_swapped() {
+	start -o allow_other,mem_write=1
+	booted base
+	put_at base 4096 PUBLIC; mkdir "$F/base/snapshots/p"; cp -r "$F/base/snapshots/p" "$T/public"
+	put_at base 4096 SECRET; mkdir "$F/base/snapshots/s"; cp -r "$F/base/snapshots/s" "$T/secret"
+	chown -R 12346:12346 "$T/public"; chmod 755 "$T/public"; chmod 644 "$T/public"/*
+	chmod 700 "$T/secret"; chmod 600 "$T/secret"/*
+	mkdir "$T/play" "$T/play/files"
+	cp "$T/public"/* "$T/play/files/"
+	ln -s "$T/secret" "$T/play/link"
+	cp -r "$T/public" "$T/play/dir"
+	ln -s "$T/secret/memory.bin" "$T/play/files/other"
+	chown -R -h 12346:12346 "$T/play"; chmod 755 "$T/play/dir" "$T/play/files"; chmod 644 "$T/play/dir"/*
+	two timeout 110 "$TOOLS/swap" "$T/play/dir" "$T/play/link" & two timeout 110 "$TOOLS/swap" "$T/play/files/memory.bin" "$T/play/files/other" &
+	local i path said went=0 refused=0
+	for i in $(seq 1 20); do
+		for path in dir files; do
+			said=$(printf '%s 1 r-\n' "$T/play/$path" | two timeout 20 "$TOOLS/put" "$F/restore")
+			case $said in
+				ok)
+					went=$((went + 1))
+					is "its memory" PUBLIC "$(two dd if="$F/r-0/mem" bs=1 skip=4096 count=6 status=none)"
+					two rmdir "$F/r-0" ;;
+				EACCES|EINVAL) refused=$((refused + 1)) ;;
+				*) bad "restore: $said: $(two cat "$F/error")" ;;
+			esac
+		done
+	done
+	[ "$went" -gt 0 ] && [ "$refused" -gt 0 ] || bad "no race: $went went through, $refused didn't"
 }
 
 # What each user's forks may be and take. Root is not bound.
