@@ -78,11 +78,12 @@ void fork_event(struct fork *f, struct event_facts facts)
 	events_add(&f->all->events, config_number(&f->all->config, CONFIG_EVENTS_MAX), f->uid, &facts);
 }
 
-void fork_changed(struct fork *f)
+int fork_changed(struct fork *f)
 {
-	if (!f->removed)
-		fork_dir_write(f);
+	int r = f->removed ? -ENOENT : fork_dir_write(f);
+
 	signal_emit(&f->listeners);
+	return r;
 }
 
 void fork_set_state(struct fork *f, enum fork_state state)

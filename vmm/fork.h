@@ -85,6 +85,7 @@ struct fork {
 	mode_t mode;      /* permission bits of its directory */
 	enum fork_state state;
 	enum fork_known known;
+	bool recorded;           /* the last launch has been */
 	struct timespec changed; /* when the state last did, CLOCK_REALTIME */
 	bool removed;     /* rmdir has taken it out of the tree */
 	bool gone;        /* and there is nothing left of it but what files that are open still show */

@@ -25,8 +25,8 @@ void fork_set_state(struct fork *f, enum fork_state state);
 /* A fork for one of a launch's children; `id` NULL: one that nobody uses. As fork_create(), but a successor finds none until the launch has succeeded. */
 int fork_create_for_launch(struct fork **ret, struct forks *all, const char *id, uid_t uid, gid_t gid, struct failure *why);
 
-/* Writes the record, tells the listeners: for a change that is none of the state. */
-void fork_changed(struct fork *f);
+/* Writes the record, tells the listeners: for a change that is none of the state. Returns 0, or a negative errno of the record. */
+int fork_changed(struct fork *f);
 
 /* Returns 0, or -EBUSY with a sentence when the fork has a task or is removed. */
 int fork_begin(struct fork *f, const struct task *task, void *data, struct failure *why);

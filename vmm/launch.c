@@ -94,15 +94,18 @@ static void promise(struct launch *l, uint64_t bytes)
 		l->child[i].fork->promised = bytes;
 }
 
-/* From here on they outlive the daemon. Recorded first, for one that nobody knows of would be nobody's. */
+/* From here on they outlive the daemon. Recorded first, for one that nobody knows of would be nobody's: where there is no room for that it ends with the daemon. */
 static void make_known(struct launch *l)
 {
 	for (unsigned int i = 0; i < l->count; i++) {
-		l->child[i].fork->known = FORK_KNOWN;
-		fork_changed(l->child[i].fork);
+		struct fork *f = l->child[i].fork;
+
+		f->known = FORK_KNOWN;
+		f->recorded = fork_changed(f) == 0;
 	}
 	for (unsigned int i = 0; i < l->count; i++)
-		l->child[i].fork->driver->keep(l->child[i].fork->vm);
+		if (l->child[i].fork->recorded)
+			l->child[i].fork->driver->keep(l->child[i].fork->vm);
 }
 
 /* All children have come to the same end: answer, and let them go. Nobody waits for what is made behind it for the next ones. */
