@@ -192,12 +192,23 @@ test_memory_max() {
 test_memory_max_at_once() {
 	start -o memory_max=20
 	with_snapshot
-	local i
+	local i fd fds pids went=0
 	mkdir "$F/a" "$F/b" "$F/c" "$F/d"
-	for i in a b c d; do poke "$F/$i/restore" "$F/base/snapshots/ready\n" >"$T/said.$i" & done
-	wait $(jobs -p | grep -vx "$DAEMON")
-	is "all of them" "1 ok" "$(cat "$T"/said.* | grep -c ok) ok"
-	is "the others" "3 ENOMEM" "$(cat "$T"/said.* | grep -c ENOMEM) ENOMEM"
+	printf '%s\n' "$F/base/snapshots/ready" >"$T/line"
+	for i in a b c d; do
+		exec {fd}>"$F/$i/restore" # opened before the daemon stands still
+		fds="${fds-} $fd"
+	done
+	kill -STOP "$DAEMON"
+	for fd in $fds; do
+		cat "$T/line" >&"$fd" 2>"$T/said.$fd" & pids="${pids-} $!"
+		eval "exec $fd>&-"
+	done
+	for i in $pids; do wait_for 10 grep -q request_wait "/proc/$i/wchan"; done
+	kill -CONT "$DAEMON"
+	for i in $pids; do wait "$i" && went=$((went + 1)); done
+	is "those that went through" 1 "$went"
+	is "the others" 3 "$(cat "$T"/said.* | grep -c 'Cannot allocate')"
 }
 
 test_backends() {
