@@ -17,6 +17,8 @@
 #include "vmm/template.h"
 
 #define THREADS 64
+#define LOCK_NSEC 10000000
+#define LOCK_TRIES 100
 
 /* mkdir -p, the last part for us alone. */
 static int make_dirs(const char *path)
@@ -50,6 +52,17 @@ static int open_dir(const char *path, int *ret)
 	return 0;
 }
 
+/* A process that a daemon was about to execute when it was killed has what that had, the lock too, until it is: a moment. */
+static int take_lock(int fd)
+{
+	const struct timespec moment = { .tv_nsec = LOCK_NSEC };
+	int tries = LOCK_TRIES, r;
+
+	while ((r = flock(fd, LOCK_EX | LOCK_NB)) && --tries)
+		nanosleep(&moment, NULL);
+	return r ? -EBUSY : 0;
+}
+
 static int lock_state(struct forks *all, struct failure *why)
 {
 	int r = open_dir(all->state_path, &all->state_fd);
@@ -59,7 +72,7 @@ static int lock_state(struct forks *all, struct failure *why)
 	all->lock_fd = openat(all->state_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (all->lock_fd < 0)
 		return fail_errno(why, errno, "%s/lock", all->state_path);
-	if (flock(all->lock_fd, LOCK_EX | LOCK_NB))
+	if (take_lock(all->lock_fd) < 0)
 		return fail(why, EBUSY, "another daemon uses the state directory %s", all->state_path);
 	if (mkdirat(all->state_fd, "forks", 0700) && errno != EEXIST)
 		return fail_errno(why, errno, "%s/forks", all->state_path);
