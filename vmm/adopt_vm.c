@@ -270,6 +270,7 @@ static void describe(struct fork *f, const struct vm_record *r)
 	f->program = r->program;
 	f->recipe = r->recipe;
 	f->vm_uid = r->uid;
+	memcpy(f->group, r->group, sizeof f->group);
 	f->from_boot = r->from_boot;
 	snprintf(f->ram_name, sizeof f->ram_name, "%s", r->ram_name);
 	snprintf(f->backend, sizeof f->backend, "%s", r->backend);

@@ -13,6 +13,8 @@ void child_finish(struct child *c)
 	region_finish(&c->ram);
 	close_fd(&c->console);
 	close_fd(&c->log);
+	for (int i = 0; i < CGROUP_PLACES; i++)
+		close_fd(&c->groups[i]);
 	if (c->shell)
 		pool_release(c->shell);
 	fork_unref(c->fork);
@@ -125,8 +127,8 @@ static void prepare_run(struct job *job)
 	c->console = fork_dir_record(c->dir, "console.txt", c->vm_uid, &c->why);
 	if (c->console >= 0)
 		c->log = fork_dir_record(c->dir, "log.txt", 0, &c->why);
-	if (c->log >= 0)
-		region_create_shared(&c->ram, c->name, c->launch->source.recipe.ram_size, &c->why);
+	if (c->log >= 0 && region_create_shared(&c->ram, c->name, c->launch->source.recipe.ram_size, &c->why) == 0 && c->limited)
+		cgroup_make(c->group, &c->limits, c->groups, &c->why);
 }
 
 /* What the pool's VMM brings along becomes the fork's. */
@@ -164,6 +166,7 @@ static struct vm_spec make_spec(struct child *c)
 		.uid = f->vm_uid,
 		.gid = f->vm_uid,
 		.netns = f->all->netns,
+		.groups = c->groups,
 		.console = f->console.fd,
 		.log = f->log.fd,
 		.kernel = s->kernel,
@@ -215,6 +218,8 @@ static void adopt(struct child *c, struct idle *i)
 
 	c->taken = now_us();
 	snprintf(f->ram_name, sizeof f->ram_name, "%s", i->name);
+	memcpy(f->group, i->group, sizeof f->group);
+	i->group[0] = '\0';
 	f->vm = i->vm;
 	f->vm->watcher = &fork_watcher;
 	f->vm->data = f;
@@ -312,6 +317,10 @@ void child_prepare(struct child *c)
 	c->launch->active++;
 	c->dir = f->dir;
 	memcpy(c->name, f->id, sizeof c->name);
+	c->limited = config_vmm_limits(&f->all->config, &c->limits);
+	if (c->limited)
+		snprintf(c->group, sizeof c->group, "vm-%llu", (unsigned long long)f->all->next_serial++);
+	memcpy(f->group, c->group, sizeof f->group);
 	c->vm_uid = f->all->root ? fork_take_uid(f->all) : 0;
 	f->vm_uid = c->vm_uid; /* taken from here on */
 	c->job.run = prepare_run;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/config.h"
 
+#include "vmm/cgroup.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +99,30 @@ static int check_network(const char *value, struct failure *why)
 	return 0;
 }
 
+static int check_group(const char *value, enum cgroup_controller c, const char *what, struct failure *why)
+{
+	int r = number(value, 0, 1u << 30, why);
+
+	if (r == 0 && strcmp(value, "0") && !cgroup_can(c))
+		return fail(why, EOPNOTSUPP, "this host has no control group for %s that the daemon could use (see doctor)", what);
+	return r;
+}
+
+static int check_vmm_memory(const char *value, struct failure *why)
+{
+	return check_group(value, CGROUP_MEMORY, "memory", why);
+}
+
+static int check_vmm_cpu(const char *value, struct failure *why)
+{
+	return check_group(value, CGROUP_CPU, "processor time", why);
+}
+
+static int check_vmm_pids(const char *value, struct failure *why)
+{
+	return check_group(value, CGROUP_PIDS, "processes", why);
+}
+
 static int check_program(const char *value, struct failure *why)
 {
 	if (!*value || (strchr(value, '/') && *value != '/'))
@@ -121,6 +147,9 @@ const struct config_key config_keys[CONFIG_COUNT] = {
 	[CONFIG_MEMORY_MAX] = { "memory_max", "0", "MiB of RAM that all guests together may have, 0: no limit", check_memory_max },
 	[CONFIG_USER_FORKS_MAX] = { "user_forks_max", "0", "how many forks each user may have, but for root and who mounted, 0: no limit", check_forks_max },
 	[CONFIG_USER_MEMORY_MAX] = { "user_memory_max", "0", "MiB of RAM that the guests of each user, but for root and who mounted, may have, 0: no limit", check_memory_max },
+	[CONFIG_VMM_MEMORY_MAX] = { "vmm_memory_max", "0", "MiB that one VMM may take, its guest's RAM among it, 0: no limit", check_vmm_memory },
+	[CONFIG_VMM_CPU_MAX] = { "vmm_cpu_max", "0", "percent of one processor that one VMM may have, 0: no limit", check_vmm_cpu },
+	[CONFIG_VMM_PIDS_MAX] = { "vmm_pids_max", "0", "how many threads one VMM may have, 0: no limit", check_vmm_pids },
 	[CONFIG_UIDS] = { "uids", "2000000000-2000065535", "FIRST-LAST, the user ids that VMMs run as", check_uids },
 	[CONFIG_SNAPSHOT_DIR] = { "snapshot_dir", "memory", "where snapshots/ are kept: memory, or an absolute path", check_snapshot_dir },
 	[CONFIG_DISK_DIR] = { "disk_dir", "none", "where each guest has its own copy of a disk that it writes: an absolute path; none: such a guest is refused", check_disk_dir },
@@ -191,6 +220,12 @@ void config_finish(struct config *c)
 {
 	for (int i = 0; i < CONFIG_COUNT; i++)
 		free_ptr(&c->value[i]);
+}
+
+bool config_vmm_limits(const struct config *c, struct cgroup_limits *ret)
+{
+	*ret = (struct cgroup_limits){ config_number(c, CONFIG_VMM_MEMORY_MAX) << 20, config_number(c, CONFIG_VMM_CPU_MAX), config_number(c, CONFIG_VMM_PIDS_MAX) };
+	return ret->memory || ret->cpu || ret->pids;
 }
 
 void config_uids(const struct config *c, uint32_t *ret_first, uint32_t *ret_last)

@@ -29,6 +29,9 @@ enum config_id {
 	CONFIG_MEMORY_MAX,
 	CONFIG_USER_FORKS_MAX,
 	CONFIG_USER_MEMORY_MAX,
+	CONFIG_VMM_MEMORY_MAX,
+	CONFIG_VMM_CPU_MAX,
+	CONFIG_VMM_PIDS_MAX,
 	CONFIG_UIDS,
 	CONFIG_SNAPSHOT_DIR,
 	CONFIG_DISK_DIR,
@@ -72,6 +75,10 @@ int config_set(struct config *c, enum config_id id, const char *value, struct fa
 /* Gives `to`, zeroed, the fork's part of `from`. Returns 0 or -ENOMEM. */
 int config_copy(struct config *to, const struct config *from);
 void config_finish(struct config *c);
+
+/* What CONFIG_VMM_… allow a VMM. Returns whether there is any limit. */
+struct cgroup_limits;
+bool config_vmm_limits(const struct config *c, struct cgroup_limits *ret);
 
 /* The first and last of CONFIG_UIDS. */
 void config_uids(const struct config *c, uint32_t *ret_first, uint32_t *ret_last);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "vmm/cgroup.h"
 #include "vmm/host.h"
 #include "vmm/landlock.h"
 
@@ -120,11 +121,11 @@ static void check_memory(struct text *t)
 
 static void check_cgroup(struct text *t)
 {
-	if (!access("/sys/fs/cgroup/cgroup.controllers", R_OK))
-		line(t, "ok", "cgroup", "version 2 is mounted; VMMs are not put into groups by this version");
-	else
-		line(t, "warn", "cgroup", "version 2 is not mounted at /sys/fs/cgroup: VMMs can't be limited by it (boot with "
-					  "systemd.unified_cgroup_hierarchy=1)");
+	AUTO_TEXT struct text can = { 0 };
+	bool all = cgroup_can(CGROUP_MEMORY) && cgroup_can(CGROUP_CPU) && cgroup_can(CGROUP_PIDS);
+
+	cgroup_describe(&can);
+	line(t, all ? "ok" : "warn", "cgroup", "what a VMM can be limited in (config/vmm_memory_max, vmm_cpu_max, vmm_pids_max): %s", can.data ?: "");
 }
 
 static void check_landlock(struct text *t)

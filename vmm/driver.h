@@ -55,6 +55,7 @@ struct vm_spec {
 	uid_t uid;
 	gid_t gid;
 	int netns;                    /* network namespace to join, -1 none */
+	const int *groups;            /* process_spec's */
 	int console;                  /* the console's record: output is appended here; O_APPEND */
 	int log;                      /* stdout and stderr of the VMM; O_APPEND */
 	/* a boot; else kernel is -1, and it waits for load(): */

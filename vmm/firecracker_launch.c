@@ -153,6 +153,7 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.uid = spec->uid,
 		.gid = spec->gid,
 		.netns = spec->netns,
+		.groups = spec->groups,
 		.slice = SLICE_NSEC,
 		.open_files = OPEN_FILES,
 		.ret_opens = &l->opens,

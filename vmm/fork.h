@@ -103,6 +103,7 @@ struct fork {
 	struct driver_program program;
 	struct vm *vm;
 	uid_t vm_uid;     /* 0: not one of its own */
+	char group[40];   /* its control group, "" none */
 	struct region ram;
 	uint64_t promised;  /* bytes of RAM that a launch will give it */
 	char ram_name[FORK_ID_MAX + 1]; /* the memfd is "forkfs:" and this: a name that it had when it was made */

@@ -52,6 +52,9 @@ void fork_capture_ended(struct fork *f);
 /* Gives back what the VM had: the vm (whose process has ended), RAM, uid. */
 void fork_release_vm(struct fork *f);
 
+/* Has a worker remove the control group, if there is one; the name is cleared. */
+void group_remove(struct forks *all, char name[40]);
+
 /* What becomes of a fork whose VM ended on its own: exited or failed. */
 void fork_vm_ended(struct fork *f, const siginfo_t *how);
 

@@ -53,6 +53,7 @@ static void take_vm(struct vm_record *r, const struct fork *f)
 	copy(r->driver, sizeof r->driver, f->driver->name);
 	r->program = f->program;
 	r->uid = f->vm_uid;
+	copy(r->group, sizeof r->group, f->group);
 	r->from_boot = f->from_boot;
 	copy(r->backend, sizeof r->backend, f->backend);
 	copy(r->ram_name, sizeof r->ram_name, f->ram_name);
@@ -165,6 +166,7 @@ static void add_vm(cJSON *json, const struct vm_record *v)
 	add_text(json, "program", v->program.path);
 	add_number(json, "abilities", v->program.abilities);
 	add_number(json, "uid", v->uid);
+	add_text(json, "group", v->group);
 	add_number(json, "from_boot", v->from_boot);
 	add_text(json, "backend", v->backend);
 	add_text(json, "ram_name", v->ram_name);
@@ -287,6 +289,7 @@ static int parse_vm(const cJSON *json, struct vm_record *v, struct failure *why)
 	text(json, "program", v->program.path, sizeof v->program.path);
 	v->program.abilities = (unsigned int)number(json, "abilities", UINT32_MAX);
 	v->uid = (uid_t)number(json, "uid", UINT32_MAX);
+	text(json, "group", v->group, sizeof v->group);
 	v->from_boot = number(json, "from_boot", 1);
 	text(json, "backend", v->backend, sizeof v->backend);
 	text(json, "ram_name", v->ram_name, sizeof v->ram_name);

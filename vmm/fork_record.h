@@ -28,6 +28,7 @@ struct vm_record {
 	char driver[16];
 	struct driver_program program;
 	uid_t uid;
+	char group[40];       /* its control group, "" none */
 	bool from_boot;
 	char backend[16], ram_name[FORK_ID_MAX + 1];
 	char generation[40], vsock[64]; /* "" none */

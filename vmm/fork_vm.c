@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/log.h"
+#include "vmm/cgroup.h"
 #include "vmm/capture.h"
 #include "vmm/fork_private.h"
 #include "vmm/learning.h"
@@ -201,8 +202,39 @@ static void release_region(struct forks *all, struct region *region)
 	jobs_submit(all->jobs, &r->job);
 }
 
+struct ungroup {
+	struct job job;
+	char name[40];
+};
+
+static void ungroup_run(struct job *job)
+{
+	cgroup_remove(container_of(job, struct ungroup, job)->name);
+}
+
+static void ungroup_done(struct job *job)
+{
+	free(container_of(job, struct ungroup, job));
+}
+
+/* The kernel may need a moment: a worker's task. */
+void group_remove(struct forks *all, char name[40])
+{
+	struct ungroup *u = *name ? calloc(1, sizeof *u) : NULL;
+
+	if (!u)
+		return; /* for want of memory it is left to the daemon's end */
+	memcpy(u->name, name, sizeof u->name);
+	*name = '\0';
+	u->job.run = ungroup_run;
+	u->job.done = ungroup_done;
+	jobs_submit(all->jobs, &u->job);
+}
+
 void fork_release_vm(struct fork *f)
 {
+	if (!f->vm || !f->vm->left)
+		group_remove(f->all, f->group);
 	if (f->vm)
 		f->driver->destroy(f->vm);
 	f->vm = NULL;

@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 
 #include "vmm/base/log.h"
+#include "vmm/cgroup.h"
 #include "vmm/fork_private.h"
 #include "vmm/pool.h"
 #include "vmm/template.h"
@@ -113,6 +114,15 @@ static int make_memory_dir(struct forks *all, struct failure *why)
 	return r < 0 ? fail_errno(why, -r, "the directory for snapshots %s", all->memory_path) : 0;
 }
 
+/* Told apart as the directories for snapshots are. */
+static void name_groups(const struct forks *all)
+{
+	char name[128];
+
+	snprintf(name, sizeof name, "%.60s-%016llx", strrchr(all->state_path, '/') + 1, (unsigned long long)hash(all->state_path));
+	cgroup_set_daemon(name);
+}
+
 /* One for all VMMs, without an interface. */
 static int empty_netns(void)
 {
@@ -178,7 +188,9 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 	}
 	if (all->root)
 		all->netns = empty_netns();
+	name_groups(all);
 	forks_adopt(all);
+	cgroup_sweep(); /* of VMs that have ended */
 	r = pool_create(&all->pool, all);
 	if (r < 0) {
 		forks_destroy(all);
@@ -270,6 +282,7 @@ void forks_destroy(struct forks *all)
 	forks_drain(all);
 	pool_destroy(all->pool);
 	template_forget(UINT64_MAX);
+	cgroup_sweep();
 	if (!all->keeping)
 		remove_state(all);
 	events_finish(&all->events);

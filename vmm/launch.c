@@ -400,7 +400,7 @@ static int launch_alloc(struct launch **ret, struct forks *all, unsigned int cou
 	l->all = all;
 	source_init(&l->source);
 	for (unsigned int i = 0; i < count; i++)
-		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .loading = { .ram.fd = -1, .vmstate = -1 }, .console = -1, .log = -1 };
+		l->child[i] = (struct child){ .launch = l, .ram.fd = -1, .loading = { .ram.fd = -1, .vmstate = -1 }, .console = -1, .log = -1, .groups = { -1, -1, -1 } };
 	*ret = l;
 	return 0;
 }

@@ -4,6 +4,7 @@
 #ifndef FORKFS_LAUNCH_PRIVATE_H
 #define FORKFS_LAUNCH_PRIVATE_H
 
+#include "vmm/cgroup.h"
 #include "vmm/fork_private.h"
 #include "vmm/loading.h"
 #include "vmm/pool.h"
@@ -23,9 +24,13 @@ struct child {
 	struct region ram;  /* the VMM's own, until it is the guest's */
 	/* What the worker makes: */
 	int console, log;
+	int groups[CGROUP_PLACES];
 	uid_t vm_uid;
 	/* what it needs of the fork: */
 	char name[FORK_ID_MAX + 1];
+	char group[40];
+	bool limited;
+	struct cgroup_limits limits;
 	int dir;
 	struct failure why;
 };

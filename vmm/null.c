@@ -177,6 +177,7 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 		.uid = s->uid,
 		.gid = s->gid,
 		.netns = s->netns,
+		.groups = s->groups,
 	};
 
 	AUTO_CLOSE int ruleset = -1;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "vmm/cgroup.h"
 #include "vmm/loading.h"
 
 struct forks;
@@ -30,6 +31,9 @@ struct idle {
 	uid_t uid;
 	int dir;             /* O_PATH: with qmp, console, console.txt, log.txt as a fork's directory */
 	int console, log;
+	char group[40];      /* its control group, "" none */
+	struct cgroup_limits limits;
+	int groups[CGROUP_PLACES];
 	bool ready;          /* it waits */
 	bool dead;           /* its process has ended */
 	bool discarded;

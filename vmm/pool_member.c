@@ -59,6 +59,9 @@ static void give_back(struct idle *i)
 	region_finish(&i->ram);
 	close_fd(&i->console);
 	close_fd(&i->log);
+	for (int n = 0; n < CGROUP_PLACES; n++)
+		close_fd(&i->groups[n]);
+	group_remove(i->pool->all, i->group);
 }
 
 static void idle_free(struct idle *i)
@@ -219,8 +222,8 @@ static void make_run(struct job *job)
 	i->console = fork_dir_record(i->dir, "console.txt", i->uid, &i->why);
 	if (i->console >= 0)
 		i->log = fork_dir_record(i->dir, "log.txt", 0, &i->why);
-	if (i->log >= 0)
-		region_create_shared(&i->ram, i->name, i->shape.ram_size, &i->why);
+	if (i->log >= 0 && region_create_shared(&i->ram, i->name, i->shape.ram_size, &i->why) == 0 && *i->group)
+		cgroup_make(i->group, &i->limits, i->groups, &i->why);
 }
 
 static int start(struct idle *i, struct failure *why)
@@ -238,6 +241,7 @@ static int start(struct idle *i, struct failure *why)
 		.uid = i->uid,
 		.gid = i->uid,
 		.netns = all->netns,
+		.groups = i->groups,
 		.console = i->console,
 		.log = i->log,
 		.kernel = -1,
@@ -272,6 +276,10 @@ void member_make(struct pool *p)
 	i->ram.fd = i->dir = i->console = i->log = i->loading.ram.fd = i->loading.vmstate = -1;
 	i->program = p->program;
 	snprintf(i->name, sizeof i->name, "pool-%llu", (unsigned long long)p->all->next_serial++);
+	if (config_vmm_limits(&p->all->config, &i->limits))
+		snprintf(i->group, sizeof i->group, "%s", i->name);
+	for (int n = 0; n < CGROUP_PLACES; n++)
+		i->groups[n] = -1;
 	list_append(&p->members, &i->link);
 	i->job.run = make_run;
 	i->job.done = make_done;

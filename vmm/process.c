@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/process.h"
 
+#include "vmm/cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -154,8 +156,17 @@ IN_CHILD static void set_slice(struct launch *l)
 		syscall(SYS_sched_setattr, 0, &l->schedule, 0);
 }
 
+/* Before it is anybody else, who may not. */
+IN_CHILD static bool join_groups(struct launch *l)
+{
+	for (int i = 0; l->spec->groups && i < CGROUP_PLACES; i++)
+		if (l->spec->groups[i] >= 0 && !did(l, "join its control group", syscall(SYS_write, l->spec->groups[i], "0", 1)))
+			return false;
+	return true;
+}
+
 /* Before it has dropped its privileges or after makes no difference; the rules are of what it can still open by name. */
-static bool confine(struct launch *l)
+IN_CHILD static bool confine(struct launch *l)
 {
 	return l->spec->ruleset <= 0 || did(l, "confine it to its files", syscall(SYS_landlock_restrict_self, l->spec->ruleset, 0));
 }
@@ -197,7 +208,7 @@ IN_CHILD static int child(void *data)
 	syscall(SYS_umask, 077);
 	set_slice(l);
 	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
-	    keep_descriptors(l) && limit(l) && drop(l) && confine(l) && ask_for_opens(l))
+	    keep_descriptors(l) && limit(l) && join_groups(l) && drop(l) && confine(l) && ask_for_opens(l))
 		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
 	syscall(SYS_exit, 127);
 	__builtin_unreachable();

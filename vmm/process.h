@@ -26,6 +26,7 @@ struct process_spec {
 	bool drop;          /* become uid and gid, no groups, no capabilities; else it stays who the daemon is */
 	uid_t uid;
 	gid_t gid;
+	const int *groups;  /* CGROUP_PLACES of cgroup.h's descriptors, -1: none; NULL: it stays in the daemon's control groups */
 	int ruleset;        /* landlock.h: it may open only that by name; 0 or -1: there is none */
 	int netns;          /* a network namespace to join first, -1: stay */
 	uint64_t slice;     /* nanoseconds of a processor that its threads get at once where others wait (Linux 6.12), 0: as usual */

@@ -168,6 +168,7 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 		.uid = spec->uid,
 		.gid = spec->gid,
 		.netns = spec->netns,
+		.groups = spec->groups,
 		.ruleset = ruleset,
 		.open_files = OPEN_FILES,
 	};

@@ -52,3 +52,50 @@ test_from_outside() {
 		'^(/dev/null|/dev/userfaultfd|/dev/kvm|socket:.*|pipe:.*|anon_inode:.*|/memfd:(forkfs|preload|forkfs-preload)[^ ]* \(deleted\)|.*/(console|log)\.txt|.*/forkfs-preload\.so|'"$READY"'/memory.bin)$')
 	is "descriptors that nobody knows" "" "$strange"
 }
+
+# group_of PID CONTROLLER: its directory, whichever version has the controller.
+group_of() {
+	local path
+	path=$(awk -F: -v c="$2" '{ n = split($2, w, ","); for (i = 1; i <= n; i++) if (w[i] == c) print $3 }' "/proc/$1/cgroup")
+	if [ -n "$path" ]; then echo "$(awk -v c="$2" '$9 == "cgroup" && (","$NF",") ~ (","c",") { print $5 }' /proc/self/mountinfo | head -n 1)$path"; else
+		echo "$(awk '$9 == "cgroup2" { print $5 }' /proc/self/mountinfo | head -n 1)$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; fi
+}
+groups_left() { find /sys/fs/cgroup -type d -name "forkfs-$(basename "$S")-*" 2>/dev/null; }
+
+# Limits: the VM is in its group from its first instruction on, out of the pool and not, under a successor too; a limit bites; nothing is left.
+test_limits() {
+	local pid c all=
+	start
+	ready count || return
+	for c in memory cpu pids; do
+		if grep -q "^[a-z]* *cgroup .*[ ,:]$c (v" "$F/doctor"; then all="$all $c"; else command_is EOPNOTSUPP "$F/config/vmm_${c}_max" 100; fi
+	done
+	[ -n "$all" ] || skip "no control groups here"
+	case $all in *memory*) command_is ok "$F/config/vmm_memory_max" 600 ;; esac
+	case $all in *cpu*) command_is ok "$F/config/vmm_cpu_max" 150 ;; esac
+	case $all in *pids*) command_is ok "$F/config/vmm_pids_max" 64 ;; esac
+	child a "$READY"
+	wait_for 30 eval '[ "$(metric pool_waiting)" = 2 ]'
+	child b "$READY"
+	for f in a b; do
+		pid=$(pid_of "$f")
+		case $all in *memory*) is "memory of $f" $((600 << 20)) "$(cat "$(group_of "$pid" memory)"/memory.{max,limit_in_bytes} 2>/dev/null)" ;; esac
+		case $all in *cpu*) like "processor of $f" '^150000( 100000)?$' "$(cat "$(group_of "$pid" cpu)"/cpu.{max,cfs_quota_us} 2>/dev/null)" ;; esac
+		case $all in *pids*) is "threads of $f" 64 "$(cat "$(group_of "$pid" pids)/pids.max")" ;; esac
+	done
+	kill_daemon
+	start
+	state_is b running
+	[ -n "$(groups_left)" ] || bad "the groups are gone"
+	ok rmdir "$F/a" "$F/b"
+	wait_for 20 eval '[ "$(find $(groups_left) -mindepth 1 -type d | grep -c /)" = 0 ]'
+	case $all in
+		*pids*)
+			command_is ok "$F/config/vmm_pids_max" 1
+			mkdir "$F/c"
+			command_is EIO "$F/c/restore" "$READY" # QEMU can't make its threads
+			;;
+	esac
+	stop
+	is "groups that are left" "" "$(groups_left)"
+}

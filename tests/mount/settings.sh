@@ -12,7 +12,7 @@ test_config() {
 		[ -s "$F/a/config/$key" ] || bad "no a/config/$key"
 		is "a/config/$key" "$(cat "$F/config/$key")" "$(cat "$F/a/config/$key")"
 	done
-	for key in forks_max memory_max user_forks_max user_memory_max uids snapshot_dir disk_dir qemu firecracker events_max; do
+	for key in forks_max memory_max user_forks_max user_memory_max vmm_memory_max vmm_cpu_max vmm_pids_max uids snapshot_dir disk_dir qemu firecracker events_max; do
 		[ -s "$F/config/$key" ] || bad "no config/$key"
 		[ ! -e "$F/a/config/$key" ] || bad "a/config/$key is there"
 	done
