@@ -190,5 +190,6 @@ int path_open(int root, const char *path, bool beneath, int *ret, struct path_in
 
 	if (fd >= 0)
 		*ret = fd;
-	return fd >= 0 ? PATH_OUTSIDE : errno == EXDEV ? by_name(root, path, beneath, ret, ret_inside) : -errno;
+	/* EAGAIN: there was a "..", and something was renamed or mounted anywhere meanwhile. */
+	return fd >= 0 ? PATH_OUTSIDE : errno == EXDEV || errno == EAGAIN ? by_name(root, path, beneath, ret, ret_inside) : -errno;
 }
