@@ -84,26 +84,3 @@ test_no_kernel() {
 	ok rmdir "$F/a"
 }
 
-# No root, no capability, no way to more.
-test_confined() {
-	start
-	ready count || return
-	child a "$READY"
-	child b "$READY"
-	local pid status
-	for fork in a b; do
-		pid=$(status_of $fork Pid | tr -d ' ')
-		status=$(cat "/proc/$pid/status")
-		is "CapEff" 0000000000000000 "$(sed -n 's/^CapEff:\t//p' <<<"$status")"
-		is "CapPrm" 0000000000000000 "$(sed -n 's/^CapPrm:\t//p' <<<"$status")"
-		is "CapBnd" 0 "$(sed -n 's/^CapEff:\t0*//p' <<<"$status" | tr -d '\n' | wc -c)"
-		is "NoNewPrivs" 1 "$(sed -n 's/^NoNewPrivs:\t//p' <<<"$status")"
-		is "Groups" "" "$(sed -n 's/^Groups:\t//p' <<<"$status" | tr -d ' ')"
-		is "uids" 1 "$(sed -n 's/^Uid:\t//p' <<<"$status" | tr '\t' '\n' | sort -u | wc -l)"
-		is "Uid" "$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' <<<"$status")" "$(status_of $fork Uid | tr -d ' ')"
-		is "network devices" lo "$(tail -n +3 "/proc/$pid/net/dev" | cut -d: -f1 | xargs)"
-		is "environment" "" "$(tr '\0' '\n' <"/proc/$pid/environ" | grep -vE '^(LD_PRELOAD|FORKFS_[A-Z_]*)=')"
-	done
-	[ "$(status_of a Uid)" != "$(status_of b Uid)" ] || bad "two VMs, one user"
-	[ "$(status_of a Uid | tr -d ' ')" -ge "$UID_FIRST" ] || bad "Uid $(status_of a Uid) is not of the range"
-}

@@ -32,25 +32,28 @@ test_files() {
 
 # Who it is, and what it has open: nothing that isn't known.
 test_from_outside() {
-	local pid fd strange
+	local pid fd fork key
 	start
 	ready count || return
 	child a "$READY"
-	pid=$(pid_of a)
+	child b "$READY"
 	status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
-	is "no new privileges" 1 "$(status NoNewPrivs)"
-	is "seccomp" 2 "$(status Seccomp)"
-	for key in CapInh CapPrm CapEff CapBnd CapAmb; do
-		[ "$key" = CapBnd ] || is "$key" 0000000000000000 "$(status "$key")"
+	for fork in a b; do
+		pid=$(pid_of "$fork")
+		for key in CapInh CapPrm CapEff CapAmb; do is "$key" 0000000000000000 "$(status "$key")"; done
+		is "no new privileges" 1 "$(status NoNewPrivs)"
+		is "seccomp" 2 "$(status Seccomp)"
+		is "groups" "" "$(status Groups)"
+		is "user ids" 1 "$(status Uid | tr '\t' '\n' | sort -u | wc -l)"
+		is "user" "$(status Uid | cut -f1)" "$(status_of "$fork" Uid | tr -d ' ')"
+		[ "$(status Uid | cut -f1)" -ge "$UID_FIRST" ] || bad "user $(status Uid) is not of the range"
+		is "cores" 0 "$(awk '/^Max core/ { print $5 }' "/proc/$pid/limits")"
+		is "network devices" lo "$(tail -n +3 "/proc/$pid/net/dev" | cut -d: -f1 | xargs)"
+		is "environment" "" "$(tr '\0' '\n' <"/proc/$pid/environ" | grep -vE '^(LD_PRELOAD|FORKFS_[A-Z_]*)=')"
+		is "descriptors that nobody knows" "" "$(for fd in "/proc/$pid/fd"/*; do readlink "$fd"; done | grep -vE \
+			'^(/dev/null|/dev/userfaultfd|/dev/kvm|socket:.*|pipe:.*|anon_inode:.*|/memfd:(forkfs|preload)[^ ]* \(deleted\)|.*/(console|log)\.txt|.*/forkfs-preload\.so|'"$READY"'/memory.bin)$')"
 	done
-	is "groups" "" "$(status Groups)"
-	[ "$(status Uid | cut -f1)" -ge "$UID_FIRST" ] || bad "it is user $(status Uid)"
-	is "cores" 0 "$(awk '/^Max core/ { print $6 }' "/proc/$pid/limits")"
-	like "its environment" '^LD_PRELOAD=[^ ]* FORKFS_RAM=[0-9]+ FORKFS_HANDOVER=[0-9]+( FORKFS_UFFD=[0-9]+)?( FORKFS_KVM=[0-9]+)? $' "$(tr '\0' ' ' <"/proc/$pid/environ")"
-	[ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ] || bad "it shares our network"
-	strange=$(for fd in "/proc/$pid/fd"/*; do readlink "$fd"; done | grep -vE \
-		'^(/dev/null|/dev/userfaultfd|/dev/kvm|socket:.*|pipe:.*|anon_inode:.*|/memfd:(forkfs|preload|forkfs-preload)[^ ]* \(deleted\)|.*/(console|log)\.txt|.*/forkfs-preload\.so|'"$READY"'/memory.bin)$')
-	is "descriptors that nobody knows" "" "$strange"
+	[ "$(status_of a Uid)" != "$(status_of b Uid)" ] || bad "two VMs, one user"
 }
 
 # group_of PID CONTROLLER: its directory, whichever version has the controller.
