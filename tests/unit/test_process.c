@@ -71,23 +71,24 @@ Test(process, keeps_only_what_is_listed)
 	cr_assert_str_eq(out, "0 1 100 2 ");
 }
 
-static int file_with(char *path, const char *text)
+static void make_file(char *path, const char *text)
 {
-	int fd = mkstemp(path);
+	AUTO_CLOSE int fd = mkstemp(path);
 
 	cr_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-	return fd;
 }
 
 /* What it was handed it has all the same: its output is a file, too. */
 Test(process, opens_by_name_only_what_it_may)
 {
 	char allowed[] = "/tmp/forkfs-test.XXXXXX", other[] = "/tmp/forkfs-test.XXXXXX", command[512], out[256];
-	AUTO_CLOSE int a = file_with(allowed, "mine,"), b = file_with(other, "not mine,"), ruleset = -1;
+	AUTO_CLOSE int ruleset = -1;
 	struct failure why = { 0 };
 
 	if (!landlock_abi())
 		cr_skip_test("this kernel has no Landlock");
+	make_file(allowed, "mine,");
+	make_file(other, "not mine,");
 	cr_assert_eq(landlock_make(&ruleset, &(struct landlock_allow){ allowed, -1, ALLOW_READ }, 1, &why), 0, "%s", why.text);
 	snprintf(command, sizeof command, "cat %s; cat %s 2>&- || printf refused,; (printf x >>%s) 2>&- || printf unwritten,; kill -0 %d 2>&- || printf unsignalled",
 		 allowed, other, allowed, (int)getpid());
