@@ -80,6 +80,8 @@ static void revive(struct search *s, const char *dir, struct found *found)
 	int r = fork_revive(&found->fork, s->all, &found->record, strtoull(dir, NULL, 10));
 
 	if (r == 0) {
+		if (found->record.launch)
+			fork_dir_settle(found->fork);
 		list_append(&s->found, &found->link);
 		return;
 	}
@@ -103,6 +105,12 @@ static void find_fork(struct search *s, const char *dir)
 	if (r == -ENOENT && found) {
 		fork_record_finish(&removed);
 		r = read_record(s, dir, RECORD, &found->record, &why);
+		if (r == -ENOENT) {
+			fork_record_finish(&found->record);
+			r = read_record(s, dir, RECORD_OF_LAUNCH, &found->record, &why);
+			if (r == 0 && !fork_dir_committed(s->all, found->record.launch))
+				r = -ENOENT;
+		}
 		if (r == 0) {
 			revive(s, dir, found);
 			return;
@@ -133,7 +141,16 @@ static void each_in(int fd, void (*each)(struct search *, int dir, const char *n
 static void each_fork(struct search *s, int dir, const char *name)
 {
 	(void)dir;
-	find_fork(s, name);
+	if (strncmp(name, LAUNCH_PREFIX, strlen(LAUNCH_PREFIX)))
+		find_fork(s, name);
+}
+
+/* The records of those that they were for count by themselves by now. */
+static void each_launch(struct search *s, int dir, const char *name)
+{
+	(void)s;
+	if (!strncmp(name, LAUNCH_PREFIX, strlen(LAUNCH_PREFIX)))
+		unlinkat(dir, name, 0);
 }
 
 static void each_waiting(struct search *s, int dir, const char *name)
@@ -218,6 +235,7 @@ void forks_adopt(struct forks *all)
 	each_in(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_fork, &s);
 	note_serials(&s);
 	take_over(&s);
+	each_in(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_launch, &s);
 	each_in(openat(all->state_fd, "pool", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_waiting, &s);
 	each_in(open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_memory, &s);
 }

@@ -86,6 +86,7 @@ struct fork {
 	enum fork_state state;
 	enum fork_known known;
 	bool recorded;           /* the last launch has been */
+	uint64_t launch;         /* it counts only together with the others of that launch, 0: by itself */
 	struct timespec changed; /* when the state last did, CLOCK_REALTIME */
 	bool removed;     /* rmdir has taken it out of the tree */
 	bool gone;        /* and there is nothing left of it but what files that are open still show */

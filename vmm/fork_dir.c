@@ -34,13 +34,51 @@ int fork_dir_write(struct fork *f)
 	fork_record_finish(&record);
 	r = json ? write_whole(f->dir, RECORD ".new", json) : -ENOMEM;
 
-	if (r == 0 && renameat(f->dir, RECORD ".new", f->dir, RECORD))
+	if (r == 0 && renameat(f->dir, RECORD ".new", f->dir, f->launch ? RECORD_OF_LAUNCH : RECORD))
 		r = -errno;
 	if (r < 0) {
 		unlinkat(f->dir, RECORD ".new", 0);
 		log_warn("fork %s: its record can't be written: %s", f->id, strerror(-r));
 	}
 	return r;
+}
+
+static void launch_name(uint64_t launch, char name[40])
+{
+	snprintf(name, 40, LAUNCH_PREFIX "%llu", (unsigned long long)launch);
+}
+
+int fork_dir_commit(const struct forks *all, uint64_t launch)
+{
+	char name[40];
+	AUTO_CLOSE int fd = -1;
+
+	launch_name(launch, name);
+	fd = openat(all->forks_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : 0;
+}
+
+bool fork_dir_committed(const struct forks *all, uint64_t launch)
+{
+	char name[40];
+
+	launch_name(launch, name);
+	return !faccessat(all->forks_fd, name, F_OK, 0);
+}
+
+void fork_dir_settle(struct fork *f)
+{
+	f->launch = 0;
+	if (renameat(f->dir, RECORD_OF_LAUNCH, f->dir, RECORD) && errno != ENOENT)
+		log_warn("fork %s: its record can't be given its name: %m", f->id);
+}
+
+void fork_dir_forget_launch(const struct forks *all, uint64_t launch)
+{
+	char name[40];
+
+	launch_name(launch, name);
+	unlinkat(all->forks_fd, name, 0);
 }
 
 void fork_dir_mark_removed(const struct fork *f)

@@ -67,6 +67,16 @@ int fork_dir_create(struct fork *f, struct failure *why);
 /* Writes record.json anew (a name aside, then rename). A failure is logged. */
 int fork_dir_write(struct fork *f);
 
+#define LAUNCH_PREFIX "launch-"
+
+/* The records of forks with that `launch` count from now on, all at once. Returns 0 or a negative errno. */
+int fork_dir_commit(const struct forks *all, uint64_t launch);
+bool fork_dir_committed(const struct forks *all, uint64_t launch);
+
+/* Then: the fork's record counts by itself; and when all do that of the launch goes. */
+void fork_dir_settle(struct fork *f);
+void fork_dir_forget_launch(const struct forks *all, uint64_t launch);
+
 /* A successor ends and removes what is left of it. */
 void fork_dir_mark_removed(const struct fork *f);
 

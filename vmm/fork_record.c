@@ -105,6 +105,7 @@ int fork_record_take(struct fork_record *r, const struct fork *f)
 
 	*r = (struct fork_record){ .uid = f->uid, .gid = f->gid, .mode = f->mode, .restore_ms = f->restore_ms, .started = f->started.tv_sec, .has_vm = vm };
 	copy(r->id, sizeof r->id, f->id);
+	r->launch = f->launch;
 	copy(r->error, sizeof r->error, f->error);
 	copy(r->exit, sizeof r->exit, f->exit);
 	copy(r->snapshot, sizeof r->snapshot, f->snapshot);
@@ -205,6 +206,7 @@ char *fork_record_print(const struct fork_record *r)
 
 	add_number(json, "format", FORK_RECORD_FORMAT);
 	add_text(json, "id", r->id);
+	add_number(json, "launch", (double)r->launch);
 	add_number(json, "uid", r->uid);
 	add_number(json, "gid", r->gid);
 	add_number(json, "mode", r->mode);
@@ -355,6 +357,7 @@ static int parse(struct fork_record *r, const cJSON *json, struct failure *why)
 	if (number(json, "format", UINT32_MAX) != FORK_RECORD_FORMAT)
 		return fail(why, EOPNOTSUPP, "it was written by another version");
 	text(json, "id", r->id, sizeof r->id);
+	r->launch = number(json, "launch", JSON_INTEGER_MAX);
 	r->uid = (uid_t)number(json, "uid", UINT32_MAX);
 	r->gid = (gid_t)number(json, "gid", UINT32_MAX);
 	r->mode = (mode_t)number(json, "mode", 0777);

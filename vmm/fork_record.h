@@ -8,6 +8,7 @@
 #include "vmm/open_files.h"
 
 #define RECORD "record.json"
+#define RECORD_OF_LAUNCH "launch.json" /* of one of many: it counts once forks/launch-NUMBER is there */
 #define RECORD_OF_REMOVED "removed.json" /* the name of a fork's that is on its way out */
 #define FORK_RECORD_FORMAT 2 /* one of another is not understood */
 #define FORK_RECORD_MAX (4u << 20) /* bytes */
@@ -53,6 +54,7 @@ struct shot_record {
 
 struct fork_record {
 	char id[FORK_ID_MAX + 1];
+	uint64_t launch;      /* of a RECORD_OF_LAUNCH */
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;

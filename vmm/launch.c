@@ -97,15 +97,25 @@ static void promise(struct launch *l, uint64_t bytes)
 /* From here on they outlive the daemon. Recorded first, for one that nobody knows of would be nobody's: where there is no room for that it ends with the daemon. */
 static void make_known(struct launch *l)
 {
+	uint64_t launch = l->count > 1 ? l->all->next_serial++ : 0;
+	int r = 0;
+
 	for (unsigned int i = 0; i < l->count; i++) {
 		struct fork *f = l->child[i].fork;
 
 		f->known = FORK_KNOWN;
+		f->launch = launch;
 		f->recorded = fork_changed(f) == 0;
 	}
+	if (launch) /* all of them, or a successor finds none */
+		r = fork_dir_commit(l->all, launch);
 	for (unsigned int i = 0; i < l->count; i++)
-		if (l->child[i].fork->recorded)
+		if (r == 0 && l->child[i].fork->recorded)
 			l->child[i].fork->driver->keep(l->child[i].fork->vm);
+	for (unsigned int i = 0; i < l->count && launch; i++)
+		fork_dir_settle(l->child[i].fork);
+	if (launch)
+		fork_dir_forget_launch(l->all, launch);
 }
 
 /* All children have come to the same end: answer, and let them go. Nobody waits for what is made behind it for the next ones. */

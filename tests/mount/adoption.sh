@@ -209,3 +209,29 @@ test_filling() {
 	wait_for 60 eval '[ "$(filled a)" = "$(filled base)" ]'
 	same_memory "$F/base/mem" "$F/a/mem" || bad "not the same memory"
 }
+
+# Many at once are recorded at once: with some of their records written and the launch not, there are none; with the launch written all are there.
+test_launch_recorded() {
+	local dir n
+	start
+	with_snapshot
+	command_is ok "$F/restore" "$F/base/snapshots/ready 3 w-"
+	kill_daemon
+	n=0
+	for dir in $(grep -l '"id":"w-' "$S"/forks/*/record.json | xargs -n 1 dirname); do # as it is in the midst of a launch
+		sed 's/"id":/"launch":77,"id":/' "$dir/record.json" >"$dir/launch.json"
+		rm "$dir/record.json"
+		n=$((n + 1))
+	done
+	is "forks" 3 "$n"
+	touch "$S/forks/launch-77"
+	start
+	for n in 0 1 2; do state_is "w-$n" running; done
+	is "names of records" "" "$(find "$S/forks" -name 'launch*')"
+	kill_daemon
+	for dir in $(grep -l '"id":"w-' "$S"/forks/*/record.json | xargs -n 1 dirname); do mv "$dir/record.json" "$dir/launch.json"; done
+	sed -i 's/"id":/"launch":78,"id":/' "$S"/forks/*/launch.json
+	start
+	is "forks of a launch that was never recorded" "" "$(ls -d "$F"/w-* 2>/dev/null)"
+	wait_for 10 eval '[ "$(alive)" = 1 ]'
+}

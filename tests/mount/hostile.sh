@@ -4,6 +4,8 @@
 # VMMs that their guests took over: programs that speak as QEMU (tests/tools/standin_qemu.c) or Firecracker (tests/tools/standin.c) do, and misbehave. Whatever one does, it
 # costs the daemon bounded memory, its fork says what was wrong, rmdir ends it, and a neighbour goes on.
 
+export FORKFS_NO_LANDLOCK=1 # it keeps them from much of that
+
 # qemu MODE: the path of one that does that.
 qemu() {
 	[ -e "$T/standin_qemu" ] || cp "$TOOLS/standin_qemu" "$T/"
