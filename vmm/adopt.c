@@ -33,6 +33,12 @@ struct template *adopted_base_find(const struct adopted_bases *bases, const stru
 	return NULL;
 }
 
+static void note_serial(struct search *s, uint64_t serial)
+{
+	if (serial > s->last)
+		s->last = serial;
+}
+
 static int read_record(struct search *s, const char *dir, const char *name, struct fork_record *ret, struct failure *why)
 {
 	AUTO_FREE char *path = NULL, *data = NULL;
@@ -99,8 +105,7 @@ static void find_fork(struct search *s, const char *dir)
 	struct failure why;
 	int r;
 
-	if (serial > s->last)
-		s->last = serial;
+	note_serial(s, serial);
 	r = read_record(s, dir, RECORD_OF_REMOVED, &removed, NULL);
 	if (r == -ENOENT && found) {
 		fork_record_finish(&removed);
@@ -177,14 +182,18 @@ static void each_memory(struct search *s, int dir, const char *name)
 		remove_tree(dir, name);
 }
 
+/* That of a control group stands behind its name's hyphen. */
 static void note_serials(struct search *s)
 {
 	struct found *f;
 
-	list_for_each(f, &s->found, link)
+	list_for_each(f, &s->found, link) {
+		const char *hyphen = strrchr(f->record.vm.group, '-');
+
 		for (size_t i = 0; i < f->record.shot_count; i++)
-			if (f->record.shots[i].serial > s->last)
-				s->last = f->record.shots[i].serial;
+			note_serial(s, f->record.shots[i].serial);
+		note_serial(s, hyphen ? strtoull(hyphen + 1, NULL, 10) : 0);
+	}
 	if (s->last >= s->all->next_serial)
 		s->all->next_serial = s->last + 1;
 }

@@ -207,8 +207,8 @@ static int make_in(enum cgroup_controller c, const char *name, uint64_t limit, i
 	r = make_dir(daemon);
 	if (r == 0 && place[c].v2)
 		r = hand_on(c, daemon);
-	if (r == 0)
-		r = make_dir(group);
+	if (r == 0 && mkdir(group, 0755)) /* one that is there already is another VM's */
+		r = -errno;
 	if (r == 0)
 		r = set_limit(c, group, limit);
 	if (r < 0)

@@ -86,10 +86,23 @@ test_limits() {
 		case $all in *cpu*) like "processor of $f" '^150000( 100000)?$' "$(cat "$(group_of "$pid" cpu)"/cpu.{max,cfs_quota_us} 2>/dev/null)" ;; esac
 		case $all in *pids*) is "threads of $f" 64 "$(cat "$(group_of "$pid" pids)/pids.max")" ;; esac
 	done
+	command_is ok "$F/config/pool" 0
+	wait_for 20 eval '[ "$(alive)" = 2 ]'
+	mkdir "$F/spare"
+	child last "$READY" # whose group has the highest number
 	kill_daemon
-	start
+	POOL=0 start
 	state_is b running
 	[ -n "$(groups_left)" ] || bad "the groups are gone"
+	case $all in
+		*pids*)
+			command_is ok "$F/config/vmm_pids_max" 48
+			command_is ok "$F/spare/restore" "$READY"
+			is "threads of the other" 64 "$(cat "$(group_of "$(pid_of last)" pids)/pids.max")"
+			is "threads of the new one" 48 "$(cat "$(group_of "$(pid_of spare)" pids)/pids.max")"
+			;;
+	esac
+	ok rmdir "$F/last" "$F/spare"
 	ok rmdir "$F/a" "$F/b"
 	wait_for 20 eval '[ "$(find $(groups_left) -mindepth 1 -type d | grep -c /)" = 0 ]'
 	case $all in
