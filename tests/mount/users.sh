@@ -317,6 +317,7 @@ test_swapped() {
 			esac
 		done
 	done
+	pkill -KILL -f "^$TOOLS/swap $T/" # what is left of them when the jobs are killed
 	[ "$went" -gt 0 ] && [ "$refused" -gt 0 ] || bad "no race: $went went through, $refused didn't"
 }
 
