@@ -81,6 +81,47 @@ static void sweep_fork(struct search *s, const char *dir, struct fork_record *r)
 	fork_record_finish(r);
 }
 
+/* It may be well: it can't be looked at just now. */
+static bool is_want(int r)
+{
+	return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
+/* It is left alone, for a daemon that has what this one wants. */
+static void leave_alone(const char *dir, const char *why)
+{
+	log_error("the fork of the former daemon in forks/%s is left alone: %s", dir, why);
+}
+
+/* Whoever writes the log there is the VMM. */
+static void end_writer(struct search *s, const char *dir)
+{
+	AUTO_FREE char *path = NULL;
+	AUTO_CLOSE int fd = -1;
+	struct file_id id;
+	struct process p;
+
+	if (asprintf(&path, "%s/log.txt", dir) < 0)
+		return;
+	fd = openat(s->all->forks_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || file_id_get(&id, fd) < 0 || open_files_find_writer(&p, &id) < 0)
+		return;
+	process_kill(&p);
+	process_finish(&p);
+}
+
+static void unreadable(struct search *s, const char *dir, struct fork_record *r, int error, const struct failure *why)
+{
+	if (is_want(error)) {
+		leave_alone(dir, why->text);
+		fork_record_finish(r);
+		return;
+	}
+	log_error("the fork of the former daemon in forks/%s is ended, for its record can't be read: %s", dir, why->text);
+	end_writer(s, dir);
+	sweep_fork(s, dir, r);
+}
+
 static void revive(struct search *s, const char *dir, struct found *found)
 {
 	int r = fork_revive(&found->fork, s->all, &found->record, strtoull(dir, NULL, 10));
@@ -91,40 +132,51 @@ static void revive(struct search *s, const char *dir, struct found *found)
 		list_append(&s->found, &found->link);
 		return;
 	}
-	log_error("fork %s of the former daemon can't be taken over, and is ended: %s", found->record.id, strerror(-r));
-	sweep_fork(s, dir, &found->record);
+	if (is_want(r)) {
+		leave_alone(dir, strerror(-r));
+		fork_record_finish(&found->record);
+	} else {
+		log_error("fork %s of the former daemon can't be taken over, and is ended: %s", found->record.id, strerror(-r));
+		sweep_fork(s, dir, &found->record);
+	}
 	free(found);
 }
 
-/* One without a record is a child of a launch that nobody was told of. */
+/* Returns 0: it is a fork's; 1: it is one's that was removed; -ENOENT: there is none that counts, for it is a child's of a launch that nobody was told of; another negative errno. */
+static int find_record(struct search *s, const char *dir, struct fork_record *ret, struct failure *why)
+{
+	int r = read_record(s, dir, RECORD_OF_REMOVED, ret, why);
+
+	if (r == 0)
+		return 1;
+	if (r == -ENOENT)
+		r = read_record(s, dir, RECORD, ret, why);
+	if (r != -ENOENT)
+		return r;
+	r = read_record(s, dir, RECORD_OF_LAUNCH, ret, why);
+	return r == 0 && !fork_dir_committed(s->all, ret->launch) ? -ENOENT : r;
+}
+
 static void find_fork(struct search *s, const char *dir)
 {
 	struct found *found = calloc(1, sizeof *found);
-	uint64_t serial = strtoull(dir, NULL, 10);
-	struct fork_record removed;
 	struct failure why;
 	int r;
 
-	note_serial(s, serial);
-	r = read_record(s, dir, RECORD_OF_REMOVED, &removed, NULL);
-	if (r == -ENOENT && found) {
-		fork_record_finish(&removed);
-		r = read_record(s, dir, RECORD, &found->record, &why);
-		if (r == -ENOENT) {
-			fork_record_finish(&found->record);
-			r = read_record(s, dir, RECORD_OF_LAUNCH, &found->record, &why);
-			if (r == 0 && !fork_dir_committed(s->all, found->record.launch))
-				r = -ENOENT;
-		}
-		if (r == 0) {
-			revive(s, dir, found);
-			return;
-		}
-		if (r != -ENOENT)
-			log_error("a fork of the former daemon is ended, for its record %s/" RECORD " can't be read: %s", dir, why.text);
-		removed = found->record;
+	note_serial(s, strtoull(dir, NULL, 10));
+	if (!found) {
+		leave_alone(dir, "no memory");
+		return;
 	}
-	sweep_fork(s, dir, &removed);
+	r = find_record(s, dir, &found->record, &why);
+	if (r == 0) {
+		revive(s, dir, found);
+		return;
+	}
+	if (r < 0 && r != -ENOENT)
+		unreadable(s, dir, &found->record, r, &why);
+	else
+		sweep_fork(s, dir, &found->record);
 	free(found);
 }
 

@@ -17,6 +17,7 @@ struct adoption {
 	struct fork *fork;
 	enum fork_state state; /* as it was, and is to be */
 	bool turning;          /* the VMM has answered: the guest is being made to run or stand still */
+	struct failure why;    /* what it answered that ends it, code 0: nothing */
 };
 
 /* Until the fork has it. */
@@ -186,13 +187,11 @@ static void on_answered(struct fork *f, const struct failure *why)
 {
 	struct adoption *a = f->task_data;
 	enum fork_state state = a->state;
-	struct failure lost;
 
 	if (why) {
-		lost = *why;
-		fail_within(&lost, "fork %s: taking over its VM", f->id);
-		fork_set_error(f, &lost);
-		f->driver->kill(f->vm); /* whose end is told in on_exited() */
+		a->why = *why;
+		fail_within(&a->why, "fork %s: its VM can't be taken over, and is ended", f->id);
+		f->driver->kill(f->vm);
 		return;
 	}
 	if (!a->turning) {
@@ -211,9 +210,13 @@ static void on_answered(struct fork *f, const struct failure *why)
 
 static void on_exited(struct fork *f, const siginfo_t *how)
 {
+	struct failure why = ((struct adoption *)f->task_data)->why;
+
 	fork_ref(f);
 	end_task(f);
 	fork_vm_ended(f, how);
+	if (why.code && !f->removed)
+		fork_set_error(f, &why); /* that says more than how it ended */
 	fork_unref(f);
 }
 
@@ -333,6 +336,8 @@ static void lost(struct fork *f, struct failure *why)
 {
 	fail_within(why, "fork %s: its VM can't be taken over, and is ended", f->id);
 	snprintf(f->exit, sizeof f->exit, "was killed by the daemon: it can't be taken over");
+	f->vm_uid = 0;
+	group_remove(f->all, f->group);
 	fork_set_error(f, why);
 	fork_event(f, (struct event_facts){ .what = "failed", .code = why->code, .error = why->text });
 	fork_set_state(f, FORK_FAILED);

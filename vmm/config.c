@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/config.h"
 
-#include "vmm/cgroup.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "vmm/cgroup.h"
 
 static int one_of(const char *value, const char *const *words, struct failure *why)
 {

@@ -4,11 +4,10 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define PIECE (4u << 20) /* between two looks whether it is still wanted */
+#include "vmm/base/io.h"
 
 static int open_disk(const struct disk_spec *s, struct stat *st, struct failure *why)
 {
@@ -40,24 +39,6 @@ static int check_room(const struct disk_spec *s, int to, const struct stat *st, 
 	return fail(why, ENOSPC, "%s: a copy takes %llu bytes, %s has %llu", s->path, (unsigned long long)need, s->dir, (unsigned long long)free);
 }
 
-/* From `at` to `end`; both files' offsets are ours. Returns 0 or a negative errno. */
-static int copy_range(const struct disk_spec *s, int to, int from, off_t at, off_t end)
-{
-	if (lseek(to, at, SEEK_SET) < 0)
-		return -errno;
-	while (at < end) {
-		ssize_t n = sendfile(to, from, &at, end - at < PIECE ? (size_t)(end - at) : PIECE);
-
-		if (atomic_load(s->cancelled))
-			return -ECANCELED;
-		if (n < 0)
-			return -errno;
-		if (n == 0) /* it was cut off meanwhile */
-			return -EIO;
-	}
-	return 0;
-}
-
 static int copy_data(const struct disk_spec *s, int to, int from, off_t size, uint64_t *ret)
 {
 	off_t end = 0;
@@ -75,7 +56,7 @@ static int copy_data(const struct disk_spec *s, int to, int from, off_t size, ui
 		if (end < 0)
 			return -errno;
 		end = end < size ? end : size;
-		r = copy_range(s, to, from, at, end);
+		r = lseek(to, at, SEEK_SET) < 0 ? -errno : copy_range(to, from, at, end, s->cancelled);
 		if (r < 0)
 			return r;
 		*ret += (uint64_t)(end - at);

@@ -33,7 +33,6 @@ int fork_dir_write(struct fork *f)
 		json = fork_record_print(&record);
 	fork_record_finish(&record);
 	r = json ? write_whole(f->dir, RECORD ".new", json) : -ENOMEM;
-
 	if (r == 0 && renameat(f->dir, RECORD ".new", f->dir, f->launch ? RECORD_OF_LAUNCH : RECORD))
 		r = -errno;
 	if (r < 0) {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "vmm/base/log.h"
-#include "vmm/cgroup.h"
 #include "vmm/capture.h"
+#include "vmm/cgroup.h"
 #include "vmm/fork_private.h"
 #include "vmm/learning.h"
 #include "vmm/pool.h"

@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -18,8 +17,6 @@
 #include "vmm/template.h"
 
 #define THREADS 64
-#define LOCK_NSEC 10000000
-#define LOCK_TRIES 100
 
 /* mkdir -p, the last part for us alone. */
 static int make_dirs(const char *path)
@@ -53,15 +50,13 @@ static int open_dir(const char *path, int *ret)
 	return 0;
 }
 
-/* A process that a daemon was about to execute when it was killed has what that had, the lock too, until it is: a moment. */
+/* Not flock(2): that would be held, too, by a process that a daemon was about to execute when it was killed. `fd` is the only descriptor of that file that we ever open, for the lock goes
+ * with any. */
 static int take_lock(int fd)
 {
-	const struct timespec moment = { .tv_nsec = LOCK_NSEC };
-	int tries = LOCK_TRIES, r;
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	while ((r = flock(fd, LOCK_EX | LOCK_NB)) && --tries)
-		nanosleep(&moment, NULL);
-	return r ? -EBUSY : 0;
+	return fcntl(fd, F_SETLK, &whole) ? -errno : 0;
 }
 
 static int lock_state(struct forks *all, struct failure *why)
@@ -73,8 +68,11 @@ static int lock_state(struct forks *all, struct failure *why)
 	all->lock_fd = openat(all->state_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (all->lock_fd < 0)
 		return fail_errno(why, errno, "%s/lock", all->state_path);
-	if (take_lock(all->lock_fd) < 0)
+	r = take_lock(all->lock_fd);
+	if (r == -EACCES || r == -EAGAIN)
 		return fail(why, EBUSY, "another daemon uses the state directory %s", all->state_path);
+	if (r < 0)
+		return fail_errno(why, -r, "%s/lock", all->state_path);
 	if (mkdirat(all->state_fd, "forks", 0700) && errno != EEXIST)
 		return fail_errno(why, errno, "%s/forks", all->state_path);
 	all->forks_fd = openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

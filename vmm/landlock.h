@@ -21,7 +21,7 @@ struct landlock_allow {
 	unsigned int what;   /* ALLOW_ bits */
 };
 
-/* The kernel's ABI version, 0: it has no Landlock, or it is switched off. */
+/* The kernel's ABI version, 0: it has no Landlock, or it is switched off, by FORKFS_NO_LANDLOCK in the environment too. */
 int landlock_abi(void);
 
 /* Makes a ruleset for process_spec: nothing but `list`, and what every program needs to begin (the shared libraries and programs of the system, below /usr); no TCP (ABI 4), and neither

@@ -96,6 +96,54 @@ int open_files_find(const struct process *p, const struct file_id *id, bool writ
 	return find(p, &(struct wanted){ .id = id, .written = written });
 }
 
+/* The line "flags:\t0100002" of fdinfo, octal. */
+static bool is_writable(pid_t pid, int number)
+{
+	unsigned int flags = O_RDONLY;
+	char path[64], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)pid, number);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f) && sscanf(line, "flags: %o", &flags) != 1)
+		;
+	if (f)
+		fclose(f);
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static bool writes(const struct process *p, const struct file_id *id)
+{
+	int number = open_files_find(p, id, true);
+
+	return number >= 0 && is_writable(p->pid, number);
+}
+
+int open_files_find_writer(struct process *ret, const struct file_id *id)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	int r = d ? -ESRCH : -errno;
+
+	while (r == -ESRCH && (e = readdir(d))) {
+		pid_t pid = atoi(e->d_name);
+		struct process p;
+		uint64_t start;
+
+		if (pid <= 0 || pid == getpid() || process_start_time(pid, &start) < 0 || process_adopt(&p, pid, start) < 0)
+			continue;
+		if (writes(&p, id)) {
+			*ret = p;
+			r = 0;
+		} else {
+			process_finish(&p);
+		}
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
 int open_files_take(const struct process *p, const struct file_id *id, bool written)
 {
 	struct wanted w = { .id = id, .written = written };

@@ -27,6 +27,9 @@ int open_files_take(const struct process *p, const struct file_id *id, bool writ
 /* The number that a file has in there, as above. */
 int open_files_find(const struct process *p, const struct file_id *id, bool written);
 
+/* Takes hold of the process that has the file open for writing, other than this one. Looks at every process. Returns 0, -ESRCH there is none, or another negative errno. */
+int open_files_find_writer(struct process *ret, const struct file_id *id);
+
 /* Likewise its userfaultfd that has all bits of `with` and none of `without` (UFFD_FEATURE_). */
 int open_files_take_uffd(const struct process *p, uint64_t with, uint64_t without);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/process.h"
 
-#include "vmm/cgroup.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -27,6 +25,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include "vmm/cgroup.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "vmm/base/io.h"
 #include "vmm/base/log.h"
 #include "vmm/driver.h"
 #include "vmm/handover.h"
@@ -122,19 +123,10 @@ static int after(struct qemu *q, uint64_t usec)
 static int copy_file(int to, int from)
 {
 	struct stat st;
-	off_t at = 0;
 
 	if (fstat(from, &st) < 0)
 		return -errno;
-	if (st.st_size > STATE_MAX)
-		return -EFBIG;
-	while (at < st.st_size) {
-		ssize_t n = sendfile(to, from, &at, (size_t)(st.st_size - at));
-
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-	}
-	return 0;
+	return st.st_size > STATE_MAX ? -EFBIG : copy_range(to, from, 0, st.st_size, NULL);
 }
 
 /* QEMU refuses a second migration of a guest that has not run since the first; its state is the first's. Only what was typed meanwhile is

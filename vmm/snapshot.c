@@ -530,6 +530,7 @@ static bool is_at(const struct publication *p, ino_t entry, char *const *names, 
 	return n < 3 && serial == p->place.fork_serial;
 }
 
+/* Who may read the files of a fork is who may read and search its directory: so fs/node.c gives their modes out. */
 static bool may_restore(const struct caller *c, const struct snapshot_place *place)
 {
 	return caller_is_allowed(c, place->uid, place->gid, place->mode, 05);

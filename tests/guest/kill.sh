@@ -77,6 +77,7 @@ sums() { # FORK
 	answers() { [ "$(grep -caE '^sum (ok|BAD)' "$F/$1/console")" -gt "$before" ]; }
 	is "typing into $1" ok "$(printf 'check\n' | soon "$TOOLS/put" "$F/$1/console")"
 	wait_for 60 answers "$1" || bad "console: $(tail -n 2 "$F/$1/console"), state $(state_of "$1")"
+	summed=$((summed + 1))
 	like "memory of $1" '^sum ok' "$(grep -aE '^sum (ok|BAD)' "$F/$1/console" | tail -n 1 | tr -d '\r')"
 }
 
@@ -97,12 +98,13 @@ kill_round() {
 	check_forks
 	sums base
 	for id in $(ids | shuf -n 2); do in_state "$id" running && sums "$id"; done
+	told_forks=$((told_forks + $(wc -l <"$T/running"))) told_shots=$((told_shots + $(wc -l <"$T/shot"))) told_removals=$((told_removals + $(wc -l <"$T/removed")))
 	for id in $(ids | shuf | tail -n +7); do ok rmdir "$F/$id"; done
 	rmdir "$F"/base/snapshots/x* 2>/dev/null
 }
 
 test_killed() {
-	local i
+	local i told_forks=0 told_shots=0 told_removals=0 summed=0
 	expect_log 'is dropped|the mount of a daemon that died is cleared|can.t be kept waiting'
 	POOL=2 LOADED=1 start -o fill=ondemand
 	ready sum || return
@@ -112,5 +114,6 @@ test_killed() {
 		POOL=$((i % 2 * 2)) LOADED=$((i % 2)) kill_round "$i"
 		[ "$failures" = 0 ] || { echo "round $i"; break; }
 	done
-	echo "$i rounds"
+	printf '%s rounds, %s forks and %s snapshots acknowledged, %s removals, %s guests that added up, %s failures\n' "$i" "$told_forks" "$told_shots" "$told_removals" "$summed" "$failures" |
+		tee -a "${FIGURES:-/dev/null}"
 }

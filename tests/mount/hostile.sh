@@ -172,6 +172,7 @@ test_sends_a_file_that_waits() {
 	command_is ok "$F/config/qemu" "$(qemu fuse)"
 	ok mkdir "$F/hostile"
 	command_is ok "$F/hostile/restore" "$T/snap"
+	like "what it has to send" 'standin_qemu-fuse.fs/file' "$(find "/proc/$(pid_of hostile)/fd" -printf '%l\n')"
 	neighbour_answers fuse
 	ok soon rmdir "$F/hostile"
 	neighbour_answers "fuse is gone"

@@ -11,9 +11,8 @@ static int connect_to(const char *path)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	if (strlen(path) >= sizeof address.sun_path)
+	if (snprintf(address.sun_path, sizeof address.sun_path, "%s", path) >= (int)sizeof address.sun_path)
 		return -1;
-	strcpy(address.sun_path, path);
 	return connect(fd, (struct sockaddr *)&address, sizeof address) ? -1 : fd;
 }
 

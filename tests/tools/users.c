@@ -337,9 +337,8 @@ static void trespass(void)
 	while (dir && (e = readdir(dir))) {
 		struct fork other = { .name = "" };
 
-		if (*e->d_name != 'u' || !strncmp(e->d_name, own, strlen(own)) || pick(3) || strlen(e->d_name) >= sizeof other.name)
+		if (*e->d_name != 'u' || !strncmp(e->d_name, own, strlen(own)) || pick(3) || snprintf(other.name, sizeof other.name, "%s", e->d_name) >= (int)sizeof other.name)
 			continue;
-		strcpy(other.name, e->d_name);
 		if (command(in(&other, "state"), "stopped\n") == 0 || !rmdir(in(&other, "")) || !chmod(in(&other, ""), 0777))
 			bad(names[TRESPASS], other.name, "was let in");
 		mine->done[TRESPASS]++;

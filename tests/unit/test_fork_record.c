@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/fork_record.h"
@@ -17,12 +18,12 @@ static struct fork_record full(void)
 	struct fork_record r = { .id = "a", .uid = 1000, .gid = 100, .mode = 0750, .state = FORK_PAUSED, .restore_ms = 1.5, .started = 1700000000, .has_vm = true };
 	struct vm_record *v = &r.vm;
 
-	strcpy(r.error, "a sentence with \"quotes\" and \\");
-	strcpy(r.snapshot, "/srv/a\nb");
+	snprintf(r.error, sizeof r.error, "%s", "a sentence with \"quotes\" and \\");
+	snprintf(r.snapshot, sizeof r.snapshot, "%s", "/srv/a\nb");
 	config_set(&r.config, CONFIG_TIMEOUT, "1234", NULL);
 	*v = (struct vm_record){ .pid = 77, .start_time = 1ull << 40, .driver = "qemu", .uid = 1500000001, .backend = "memfd-shared", .ram_name = "pool-7",
 				 .generation = "none", .ram = { 1, 4711, { 5, 999999999 } }, .at = 0x7f0000000000, .noted = true };
-	strcpy(v->program.path, "/usr/bin/qemu-system-x86_64");
+	snprintf(v->program.path, sizeof v->program.path, "%s", "/usr/bin/qemu-system-x86_64");
 	v->program.abilities = 65;
 	v->origin = (struct origin_record){ .present = true, .lazy = true, .captured = true, .delta = true, .fill = FILL_BACKGROUND, .pages = { 2, 3, { 4, 5 } }, .base = { 6, 7, { 8, 9 } } };
 	v->recipe = (struct recipe){ .format = RECIPE_FORMAT, .driver = "qemu", .driver_version = "7.2", .machine = "pc", .cpu = "max", .accel = "tcg", .vcpus = 2, .ram_size = 1 << 20, .device_count = 1,

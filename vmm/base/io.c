@@ -2,9 +2,12 @@
 #include "vmm/base/io.h"
 
 #include <stdint.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "vmm/base/cleanup.h"
+
+#define PIECE (4u << 20) /* between two looks whether it is still wanted */
 
 int read_file(int fd, size_t max, char **ret, size_t *ret_size)
 {
@@ -27,6 +30,19 @@ int read_file(int fd, size_t max, char **ret, size_t *ret_size)
 	buf[have] = '\0';
 	*ret = steal_ptr(&buf);
 	*ret_size = have;
+	return 0;
+}
+
+int copy_range(int to, int from, off_t at, off_t end, const atomic_bool *cancelled)
+{
+	while (at < end) {
+		ssize_t n = sendfile(to, from, &at, end - at < PIECE ? (size_t)(end - at) : PIECE);
+
+		if (cancelled && atomic_load(cancelled))
+			return -ECANCELED;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+	}
 	return 0;
 }
 

@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whole files. */
+ * Whole files, and parts of them. */
 #ifndef FORKFS_BASE_IO_H
 #define FORKFS_BASE_IO_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 /* Reads a whole regular file of at most `max` bytes; the caller frees *ret, which has a NUL behind it. Returns 0, -EFBIG, -ENOMEM or another negative errno. */
 int read_file(int fd, size_t max, char **ret, size_t *ret_size);
+
+/* Copies the bytes [at, end) of `from` to where `to` stands, whose offset moves; that of `from` doesn't. `cancelled`, looked at every few megabytes, may be NULL. Returns 0, -EIO where `from`
+ * is shorter, -ECANCELED, or another negative errno. */
+int copy_range(int to, int from, off_t at, off_t end, const atomic_bool *cancelled);
 
 /* Writes all of it where fd stands. Returns 0 or a negative errno. */
 int write_all(int fd, const char *data, size_t n);
