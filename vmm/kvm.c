@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -83,14 +84,17 @@ static void set_registers(struct trial *t, int cpu)
 	did(t, "KVM_SET_REGS", ioctl(cpu, KVM_SET_REGS, &regs));
 }
 
-/* In a child of a threaded process: system calls only. Ends by being killed. */
-static void run_guest(struct trial *t)
+/* In a child of a threaded process: system calls only. Ends by being killed, also with a daemon that is killed itself: nobody else would. */
+static void run_guest(struct trial *t, pid_t parent)
 {
 	struct kvm_userspace_memory_region memory = { .memory_size = GUEST_SIZE, .userspace_addr = (uintptr_t)t->guest };
 	struct kvm_run *run;
 	int kvm, vm, cpu, size, r;
 
 	syscall(SYS_close_range, 3u, ~0u, 0);
+	did(t, "end with the daemon", prctl(PR_SET_PDEATHSIG, SIGKILL));
+	if (getppid() != parent)
+		_exit(1);
 	kvm = did(t, "open /dev/kvm", open("/dev/kvm", O_RDWR | O_CLOEXEC));
 	vm = did(t, "KVM_CREATE_VM", ioctl(kvm, KVM_CREATE_VM, 0));
 	did(t, "KVM_SET_USER_MEMORY_REGION", ioctl(vm, KVM_SET_USER_MEMORY_REGION, &memory));
@@ -151,10 +155,10 @@ static void try(struct trial *t, struct kvm_facts *ret)
 {
 	int64_t ns;
 	int pidfd;
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0)
-		run_guest(t);
+		run_guest(t, parent);
 	if (pid < 0) {
 		snprintf(ret->detail, sizeof ret->detail, "fork: %s", strerrordesc_np(errno));
 		return;

@@ -235,3 +235,19 @@ test_launch_recorded() {
 	is "forks of a launch that was never recorded" "" "$(ls -d "$F"/w-* 2>/dev/null)"
 	wait_for 10 eval '[ "$(alive)" = 1 ]'
 }
+
+# What the daemon looks at the machine with is gone with it: a guest of its own that only runs, until somebody kills it.
+test_killed_while_it_probes() {
+	local round probe=
+	[ -w /dev/kvm ] || skip "no /dev/kvm"
+	mkdir -p "$F"
+	for round in 1 2 3 4 5 6 7 8 9 10; do
+		"$FORKFS_BUILD/fs/forkfs" -f -o "state=$S,vmm=null,uids=$UIDS,pool=0,pool_loaded=0" "$F" >>"$LOG" 2>&1 </dev/null &
+		DAEMON=$!
+		while ! probe=$(pgrep -P "$DAEMON" -x forkfs) && ! daemon_gone && [ ! -e "$F/doctor" ]; do :; done
+		kill_daemon
+		[ -z "$probe" ] || break
+	done
+	[ -n "$probe" ] || skip "it was never met at it"
+	wait_for 10 eval '! kill -0 $probe 2>/dev/null' || kill -KILL "$probe"
+}
