@@ -68,10 +68,9 @@ test_quickstart() {
 test_quickstart_interrupted() {
 	mkdir "$T/tmp" "$T/here"
 	TMPDIR=$T/tmp env --default-signal=INT setsid "$ROOT/examples/quickstart" "$T/here" >"$T/said" 2>&1 &
+	local pid=$!
 	wait_for 200 grep -q 'forking three' "$T/said"
-	local pid
-	pid=$(pgrep -f "examples/quickstart $T/here" | head -n 1)
-	kill -INT -- "-$pid" 2>/dev/null || kill -INT "$pid"
+	kill -INT -- "-$pid"
 	wait_for 60 eval "! kill -0 $pid"
 	is "left in TMPDIR" "" "$(ls "$T/tmp")"
 	is "the directory" "" "$(ls "$T/here")"
