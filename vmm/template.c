@@ -18,7 +18,7 @@ struct template {
 	ino_t ino;
 	struct timespec changed;
 	uint64_t size;  /* of RAM */
-	uint64_t bytes; /* that it takes */
+	uint64_t bytes; /* that it takes, never 0: one of zeros alone takes descriptors */
 	bool known;     /* in `all` */
 	int fd;
 	struct memory_source *source;
@@ -133,7 +133,7 @@ static int fill(struct template *t, struct memory_source *from, const atomic_boo
 		return result;
 	if (fcntl(t->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) || fstat(t->fd, &st))
 		return fail_errno(why, errno, "the template can't be sealed");
-	t->bytes = (uint64_t)st.st_blocks * 512;
+	t->bytes = st.st_blocks ? (uint64_t)st.st_blocks * 512 : 1;
 	return memory_source_create_file(&t->source, t->fd, t->size, NULL, why);
 }
 
