@@ -250,4 +250,5 @@ test_killed_while_it_probes() {
 	done
 	[ -n "$probe" ] || skip "it was never met at it"
 	wait_for 10 eval '! kill -0 $probe 2>/dev/null' || kill -KILL "$probe"
+	start # and clears up
 }
