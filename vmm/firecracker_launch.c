@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 
 #include "vmm/firecracker_files.h"
-#include "vmm/landlock.h"
 #include "vmm/sockets.h"
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
@@ -120,12 +119,12 @@ static int hold(struct firecracker_launched *l, struct failure *why)
 }
 
 /* It makes its sockets itself. What else it opens it is given, but for devices, by a daemon without privilege. */
-static int make_ruleset(int *ret, const struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
+static int confine(struct confinement *ret, const struct firecracker_launched *l, const struct vm_spec *spec, struct failure *why)
 {
 	unsigned int device = spec->drop ? 0 : ALLOW_READ | ALLOW_WRITE | ALLOW_DEVICE;
 
-	return landlock_make(ret,
-			     (const struct landlock_allow[]){
+	return confinement_make(ret,
+				(const struct allow[]){
 				     { spec->program->path, -1, ALLOW_READ | ALLOW_EXECUTE },
 				     { NULL, l->sockets, ALLOW_SOCKETS },
 				     { "/dev/null", -1, ALLOW_READ | ALLOW_WRITE },
@@ -140,6 +139,7 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 	char api[64], id[ID_MAX + 1];
 	const char *argv[] = { spec->program->path, "--api-sock", api, "--id", id, "--log-path", FIRECRACKER_LOG, "--level", "Warn", NULL };
 	const char *envp[] = { "TZ=UTC0", NULL }; /* else it looks for the time zone's file when it first logs */
+	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
 	const int fds[] = { l->sockets, l->leash.theirs, l->console }; /* the console's writing end, too: without one it would read the end when this daemon dies */
 	struct process_spec p = {
 		.path = spec->program->path,
@@ -154,16 +154,15 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.gid = spec->gid,
 		.netns = spec->netns,
 		.groups = spec->groups,
+		.files = &files,
 		.slice = SLICE_NSEC,
 		.open_files = OPEN_FILES,
 		.ret_opens = &l->opens,
 	};
-	AUTO_CLOSE int ruleset = -1;
-	int r = make_ruleset(&ruleset, l, spec, why);
+	int r = confine(&files, l, spec, why);
 
 	if (r < 0)
 		return r;
-	p.ruleset = ruleset;
 	firecracker_socket_path(l->sockets, FIRECRACKER_API, api, sizeof api);
 	make_id(id, spec->id);
 	r = process_spawn(&l->process, &p, why);

@@ -18,13 +18,6 @@ struct ruleset_attributes {
 	uint64_t fs, net, scoped;
 };
 
-/* What the system's programs and libraries are read and run from. /usr has nothing of anybody's. */
-static const struct landlock_allow everybodys[] = {
-	{ "/usr", -1, ALLOW_READ | ALLOW_EXECUTE },	 { "/lib", -1, ALLOW_READ | ALLOW_EXECUTE },
-	{ "/lib64", -1, ALLOW_READ | ALLOW_EXECUTE },	 { "/bin", -1, ALLOW_READ | ALLOW_EXECUTE },
-	{ "/etc/ld.so.cache", -1, ALLOW_READ }, { "/etc/alternatives", -1, ALLOW_READ },
-};
-
 /* FORKFS_NO_LANDLOCK in the daemon's environment is for tests of what stands behind it, on kernels without. */
 int landlock_abi(void)
 {
@@ -64,7 +57,7 @@ static uint64_t rights(unsigned int what, bool directory)
 	return fs;
 }
 
-static int add(int ruleset, const struct landlock_allow *a, uint64_t known)
+static int add(int ruleset, const struct allow *a, uint64_t known)
 {
 	AUTO_CLOSE int own = a->path ? open(a->path, O_PATH | O_CLOEXEC) : -1;
 	struct landlock_path_beneath_attr rule = { .parent_fd = a->path ? own : a->fd };
@@ -80,7 +73,7 @@ static int add(int ruleset, const struct landlock_allow *a, uint64_t known)
 	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) ? -errno : 0;
 }
 
-static int add_all(int ruleset, const struct landlock_allow *list, size_t n, uint64_t known)
+static int add_all(int ruleset, const struct allow *list, size_t n, uint64_t known)
 {
 	int r = 0;
 
@@ -92,7 +85,7 @@ static int add_all(int ruleset, const struct landlock_allow *list, size_t n, uin
 	return r;
 }
 
-int landlock_make(int *ret, const struct landlock_allow *list, size_t n, struct failure *why)
+int landlock_make(int *ret, const struct allow *list, size_t n, struct failure *why)
 {
 	int abi = landlock_abi(), r;
 	struct ruleset_attributes a = { .fs = handled(abi), .net = abi >= 4 ? NET_TCP : 0, .scoped = abi >= 6 ? SCOPE_ALL : 0 };
@@ -105,9 +98,7 @@ int landlock_make(int *ret, const struct landlock_allow *list, size_t n, struct 
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);
 	if (ruleset < 0)
 		return fail_errno(why, errno, "a ruleset of Landlock's");
-	r = add_all(ruleset, everybodys, ARRAY_LEN(everybodys), a.fs);
-	if (r == 0)
-		r = add_all(ruleset, list, n, a.fs);
+	r = add_all(ruleset, list, n, a.fs);
 	if (r < 0)
 		return fail_errno(why, -r, "a rule of Landlock's");
 	*ret = steal_fd(&ruleset);

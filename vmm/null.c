@@ -10,7 +10,6 @@
 #include "vmm/driver.h"
 #include "vmm/handover.h"
 #include "vmm/helper.h"
-#include "vmm/landlock.h"
 #include "vmm/last_words.h"
 
 static const char state_bytes[] = "forkfs null state 1\n";
@@ -166,6 +165,7 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 	char *argv[] = { (char *)(uintptr_t)HELPER_NULL, fd, size, sock, device, NULL };
 	char *envp[] = { NULL };
 	const int fds[] = { s->ram->fd, control, uffd };
+	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
 	struct process_spec p = {
 		.path = path,
 		.argv = argv,
@@ -178,14 +178,12 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 		.gid = s->gid,
 		.netns = s->netns,
 		.groups = s->groups,
+		.files = &files,
 	};
-
-	AUTO_CLOSE int ruleset = -1;
-	int r = landlock_make(&ruleset, &(struct landlock_allow){ .fd = program, .what = ALLOW_READ | ALLOW_EXECUTE }, 1, why);
+	int r = confinement_make(&files, &(struct allow){ .fd = program, .what = ALLOW_READ | ALLOW_EXECUTE }, 1, why);
 
 	if (r < 0)
 		return r;
-	p.ruleset = ruleset;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);
 	snprintf(size, sizeof size, "%llu", (unsigned long long)s->ram->size);

@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 
 #include "vmm/cgroup.h"
+#include "vmm/minimal_root.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -168,7 +169,16 @@ IN_CHILD static bool join_groups(struct launch *l)
 /* Before it has dropped its privileges or after makes no difference; the rules are of what it can still open by name. */
 IN_CHILD static bool confine(struct launch *l)
 {
-	return l->spec->ruleset <= 0 || did(l, "confine it to its files", syscall(SYS_landlock_restrict_self, l->spec->ruleset, 0));
+	return !l->spec->files || l->spec->files->ruleset < 0 ||
+	       did(l, "confine it to its files", syscall(SYS_landlock_restrict_self, l->spec->files->ruleset, 0));
+}
+
+/* It takes the privileges. */
+IN_CHILD static bool change_root(struct launch *l)
+{
+	const char *failed = l->spec->files && l->spec->files->root ? minimal_root_enter(l->spec->files->root) : NULL;
+
+	return !failed || did(l, failed, -1);
 }
 
 /* libc's wrappers would change every thread of the daemon. */
@@ -208,7 +218,7 @@ IN_CHILD static int child(void *data)
 	syscall(SYS_umask, 077);
 	set_slice(l);
 	if (reset_signals(l) && did(l, "start a session", syscall(SYS_setsid)) && did(l, "leave the directory", syscall(SYS_chdir, "/")) &&
-	    keep_descriptors(l) && limit(l) && join_groups(l) && drop(l) && confine(l) && ask_for_opens(l))
+	    keep_descriptors(l) && limit(l) && join_groups(l) && change_root(l) && drop(l) && confine(l) && ask_for_opens(l))
 		did(l, "exec", syscall(SYS_execve, l->program, l->spec->argv, l->spec->envp));
 	syscall(SYS_exit, 127);
 	__builtin_unreachable();

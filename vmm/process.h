@@ -12,6 +12,7 @@
 #include <systemd/sd-event.h>
 
 #include "vmm/base/failure.h"
+#include "vmm/confinement.h"
 
 /* What the process gets; all is borrowed for the call. It gets nothing else: every other descriptor is closed, the environment is `envp` alone,
  * it has a session of its own, the signal mask and handlers are reset. */
@@ -27,7 +28,7 @@ struct process_spec {
 	uid_t uid;
 	gid_t gid;
 	const int *groups;  /* CGROUP_PLACES of cgroup.h's descriptors, -1: none; NULL: it stays in the daemon's control groups */
-	int ruleset;        /* landlock.h: it may open only that by name; 0 or -1: there is none */
+	const struct confinement *files; /* it may open only that by name; NULL: it is not confined so */
 	int netns;          /* a network namespace to join first, -1: stay */
 	uint64_t slice;     /* nanoseconds of a processor that its threads get at once where others wait (Linux 6.12), 0: as usual */
 	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */

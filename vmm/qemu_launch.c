@@ -9,7 +9,6 @@
 
 #include "vmm/handover.h"
 #include "vmm/helper.h"
-#include "vmm/landlock.h"
 #include "vmm/qemu_args.h"
 #include "vmm/sockets.h"
 
@@ -132,7 +131,7 @@ static struct qemu_descriptors numbers(const struct bundle *b, const struct vm_s
 }
 
 /* Its program; its firmware, where that isn't below /usr but beside the program; what is loaded into it. A daemon without privilege has no descriptor of /dev/kvm that would do. */
-static int make_ruleset(int *ret, const struct vm_spec *spec, int preload, struct failure *why)
+static int confine(struct confinement *ret, const struct vm_spec *spec, int preload, struct failure *why)
 {
 	AUTO_FREE char *dir = strdup(spec->program->path), *share = NULL, *lib = NULL;
 	char *slash = dir ? strrchr(dir, '/') : NULL;
@@ -141,8 +140,8 @@ static int make_ruleset(int *ret, const struct vm_spec *spec, int preload, struc
 		*slash = '\0';
 	if (!dir || asprintf(&share, "%s/../share/qemu", dir) < 0 || asprintf(&lib, "%s/../lib", dir) < 0)
 		return fail(why, ENOMEM, "no memory to start QEMU");
-	return landlock_make(ret,
-			     (const struct landlock_allow[]){
+	return confinement_make(ret,
+				(const struct allow[]){
 				     { spec->program->path, -1, ALLOW_READ | ALLOW_EXECUTE },
 				     { share, -1, ALLOW_READ },
 				     { lib, -1, ALLOW_READ | ALLOW_EXECUTE },
@@ -156,8 +155,8 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 		 struct failure *why)
 {
 	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->incoming, d->kernel, d->initrd };
-	AUTO_CLOSE int ruleset = -1;
-	int kept[ARRAY_LEN(all)], r = make_ruleset(&ruleset, spec, d->preload, why);
+	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
+	int kept[ARRAY_LEN(all)], r = confine(&files, spec, d->preload, why);
 	struct process_spec p = {
 		.path = spec->program->path,
 		.argv = argv,
@@ -169,7 +168,7 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 		.gid = spec->gid,
 		.netns = spec->netns,
 		.groups = spec->groups,
-		.ruleset = ruleset,
+		.files = &files,
 		.open_files = OPEN_FILES,
 	};
 

@@ -4,7 +4,7 @@
 # VMMs that their guests took over: programs that speak as QEMU (tests/tools/standin_qemu.c) or Firecracker (tests/tools/standin.c) do, and misbehave. Whatever one does, it
 # costs the daemon bounded memory, its fork says what was wrong, rmdir ends it, and a neighbour goes on.
 
-export FORKFS_NO_LANDLOCK=1 # it keeps them from much of that
+export FORKFS_NO_LANDLOCK=1 FORKFS_NO_MINIMAL_ROOT=1 # confined they could do less
 
 # qemu MODE: the path of one that does that.
 qemu() {

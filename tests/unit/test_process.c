@@ -9,10 +9,12 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "vmm/landlock.h"
 #include "vmm/leash.h"
+#include "vmm/minimal_root.h"
 #include "vmm/opens.h"
 #include "vmm/process.h"
 #include "vmm/tap.h"
@@ -82,18 +84,46 @@ static void make_file(char *path, const char *text)
 Test(process, opens_by_name_only_what_it_may)
 {
 	char allowed[] = "/tmp/forkfs-test.XXXXXX", other[] = "/tmp/forkfs-test.XXXXXX", command[512], out[256];
-	AUTO_CLOSE int ruleset = -1;
+	struct confinement files = CONFINEMENT_NONE;
 	struct failure why = { 0 };
 
 	if (!landlock_abi())
 		cr_skip_test("this kernel has no Landlock");
 	make_file(allowed, "mine,");
 	make_file(other, "not mine,");
-	cr_assert_eq(landlock_make(&ruleset, &(struct landlock_allow){ allowed, -1, ALLOW_READ }, 1, &why), 0, "%s", why.text);
+	cr_assert_eq(confinement_make(&files, &(struct allow){ allowed, -1, ALLOW_READ }, 1, &why), 0, "%s", why.text);
 	snprintf(command, sizeof command, "cat %s; cat %s 2>&- || printf refused,; (printf x >>%s) 2>&- || printf unwritten,; kill -0 %d 2>&- || printf unsignalled",
 		 allowed, other, allowed, (int)getpid());
-	run((struct process_spec){ SHELL(command), .ruleset = ruleset }, out, sizeof out);
+	run((struct process_spec){ SHELL(command), .files = &files }, out, sizeof out);
 	cr_assert_str_eq(out, landlock_abi() < 6 ? "mine,refused,unwritten," : "mine,refused,unwritten,unsignalled");
+	confinement_finish(&files);
+	unlink(allowed);
+	unlink(other);
+}
+
+/* The same by a root directory. Nobody else's process is to be seen in it, and it goes with its process. */
+Test(process, has_a_root_directory_of_what_it_may_open)
+{
+	char allowed[] = "/tmp/forkfs-test.XXXXXX", other[] = "/tmp/forkfs-test.XXXXXX", command[512], out[512];
+	const struct allow list[] = { { "/usr", -1, 0 }, { "/lib", -1, 0 }, { "/lib64", -1, 0 }, { "/bin", -1, 0 }, { allowed, -1, ALLOW_READ }, { "/nowhere", -1, ALLOW_READ } };
+	struct confinement files = CONFINEMENT_NONE;
+	struct failure why = { 0 };
+
+	if (!minimal_root_can())
+		cr_skip_test("no mounts can be made here");
+	make_file(allowed, "mine,");
+	make_file(other, "not mine,");
+	chmod(allowed, 0644);
+	cr_assert_eq(minimal_root_make(&files.root, list, ARRAY_LEN(list), &why), 0, "%s", why.text);
+	snprintf(command, sizeof command,
+		 "cat %s; cat %s 2>&- || printf refused,; (printf x >>%s) 2>&- || printf unwritten,; mkdir /new 2>&- || printf unmade,; echo /* /proc/[0-9]* $$ %d | tr '\n' ' '",
+		 allowed, other, allowed, (int)getpid());
+	run((struct process_spec){ SHELL(command), .files = &files }, out, sizeof out);
+	cr_assert(strstr(out, "mine,refused,unwritten,unmade,/bin /lib /lib64 /proc /tmp /usr "), "%s", out);
+	run((struct process_spec){ SHELL("echo /proc/[0-9]* $$"), .files = &files, .drop = true, .uid = 12345, .gid = 12345 }, out, sizeof out);
+	snprintf(command, sizeof command, "/proc/%d %d\n", atoi(out + strlen("/proc/")), atoi(out + strlen("/proc/")));
+	cr_assert_str_eq(out, command);
+	confinement_finish(&files);
 	unlink(allowed);
 	unlink(other);
 }

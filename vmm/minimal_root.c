@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/minimal_root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define STACK_SIZE (64u << 10)
+
+/* Where it is put together: a directory that every host has and from which nothing is taken. */
+#define STAGE "/proc"
+
+#define FIXED (MS_NOSUID | MS_NODEV)
+
+enum kind { DIRECTORY, EMPTY_FILE, BIND };
+
+/* Names are relative to the new root. */
+struct part {
+	enum kind kind;
+	char *name;
+	char *source;        /* of a BIND */
+	unsigned long flags; /* of a BIND */
+};
+
+struct minimal_root {
+	struct part *parts;
+	size_t count, room;
+};
+
+/* --- in the process that gets it ------------------------------------------------------------------------------------------------------ */
+
+/* ThreadSanitizer may not take account of what a child does in our memory (process.c). */
+#ifdef __SANITIZE_THREAD__
+#define IN_CHILD __attribute__((no_sanitize("thread"), noinline))
+#else
+#define IN_CHILD
+#endif
+
+/* As little as the kernel can show: 5.8 and newer leave out all but processes, and those of others. */
+static const char *const proc_options[] = { "hidepid=2,subset=pid", "hidepid=2", "" };
+
+IN_CHILD static bool call_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *options)
+{
+	return syscall(SYS_mount, source, target, type, flags, options) == 0;
+}
+
+IN_CHILD static bool mount_proc(void)
+{
+	if (syscall(SYS_mkdirat, AT_FDCWD, "proc", 0755))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(proc_options); i++)
+		if (call_mount("proc", "proc", "proc", FIXED | MS_NOEXEC, proc_options[i]))
+			return true;
+	return false;
+}
+
+IN_CHILD static bool put(const struct part *p)
+{
+	long fd;
+
+	switch (p->kind) {
+	case DIRECTORY:
+		return syscall(SYS_mkdirat, AT_FDCWD, p->name, 0755) == 0 || errno == EEXIST;
+	case EMPTY_FILE:
+		fd = syscall(SYS_openat, AT_FDCWD, p->name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+		return fd >= 0 && syscall(SYS_close, fd) == 0;
+	case BIND:
+		return call_mount(p->source, p->name, NULL, MS_BIND | MS_REC, NULL) && call_mount(NULL, p->name, NULL, p->flags, NULL);
+	}
+	return false;
+}
+
+IN_CHILD static const char *enter(const struct minimal_root *r)
+{
+	if (syscall(SYS_unshare, CLONE_NEWNS) || !call_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return "have mounts of its own";
+	if (!call_mount("forkfs", STAGE, "tmpfs", FIXED, "mode=0755,size=1m") || syscall(SYS_chdir, STAGE))
+		return "make a root directory";
+	for (size_t i = 0; r && i < r->count; i++)
+		if (!put(&r->parts[i]))
+			return r->parts[i].name;
+	if (!mount_proc())
+		return "mount a /proc";
+	/* The old root comes to lie upon the new one, and goes. */
+	if (!call_mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | FIXED, NULL) || syscall(SYS_pivot_root, ".", ".") || syscall(SYS_umount2, ".", MNT_DETACH) ||
+	    syscall(SYS_chdir, "/"))
+		return "change the root directory";
+	return NULL;
+}
+
+/* Whoever the process becomes walks through the directories. */
+IN_CHILD const char *minimal_root_enter(const struct minimal_root *r)
+{
+	long mask = syscall(SYS_umask, 022);
+	const char *failed = enter(r);
+
+	syscall(SYS_umask, mask);
+	return failed;
+}
+
+/* --- whether it can be done -------------------------------------------------------------------------------------------------------------- */
+
+static bool possible;
+
+IN_CHILD static int attempt(void *data)
+{
+	*(bool *)data = !minimal_root_enter(NULL);
+	syscall(SYS_exit, 0);
+	__builtin_unreachable();
+}
+
+#ifdef __SANITIZE_THREAD__
+#define clone __clone
+int __clone(int (*fn)(void *), void *stack, int flags, void *data, ...);
+#endif
+
+static void try(void)
+{
+	char *stack = getenv("FORKFS_NO_MINIMAL_ROOT") ? MAP_FAILED : mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	sigset_t all, old;
+	int pid;
+
+	if (stack == MAP_FAILED)
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* a handler would run in our memory */
+	pid = clone(attempt, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, &possible);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	munmap(stack, STACK_SIZE);
+}
+
+bool minimal_root_can(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, try);
+	return possible;
+}
+
+/* --- what it consists of ------------------------------------------------------------------------------------------------------------------ */
+
+static int append(struct minimal_root *r, enum kind kind, const char *name, const char *source, unsigned long flags)
+{
+	struct part p = { kind, strdup(name), source ? strdup(source) : NULL, flags }, *more;
+
+	if (r->count == r->room) {
+		more = realloc(r->parts, (r->room + 32) * sizeof *more);
+		if (more) {
+			r->parts = more;
+			r->room += 32;
+		}
+	}
+	if (!p.name || (source && !p.source) || r->count == r->room) {
+		free(p.name);
+		free(p.source);
+		return -ENOMEM;
+	}
+	r->parts[r->count++] = p;
+	return 0;
+}
+
+/* Whether one that is bound already brings it along. */
+static bool is_there(const struct minimal_root *r, const char *name)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		size_t n = strlen(r->parts[i].name);
+
+		if (r->parts[i].kind == BIND && !strncmp(r->parts[i].name, name, n) && (!name[n] || name[n] == '/'))
+			return true;
+	}
+	return false;
+}
+
+/* Binds `source` at the absolute path `at`, which has no "..", with the directories above it. */
+static int bind(struct minimal_root *r, const char *source, const char *at, const struct stat *st)
+{
+	unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | (S_ISCHR(st->st_mode) ? 0 : MS_NODEV);
+	char name[PATH_MAX];
+	int r_ = 0;
+
+	at += strspn(at, "/");
+	if ((size_t)snprintf(name, sizeof name, "%s", at) >= sizeof name)
+		return -ENAMETOOLONG;
+	if (!*name || is_there(r, name))
+		return 0;
+	for (char *slash = strchr(name, '/'); r_ == 0 && slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		r_ = append(r, DIRECTORY, name, NULL, 0);
+		*slash = '/';
+	}
+	if (r_ == 0)
+		r_ = append(r, S_ISDIR(st->st_mode) ? DIRECTORY : EMPTY_FILE, name, NULL, 0);
+	return r_ == 0 ? append(r, BIND, name, source, flags) : r_;
+}
+
+/* By the name that was given, and by that which a program finds itself under. */
+static int add(struct minimal_root *r, const char *path)
+{
+	char real[PATH_MAX];
+	struct stat st;
+	int e;
+
+	if (*path != '/' || !realpath(path, real) || stat(real, &st))
+		return *path != '/' || errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+	e = bind(r, real, real, &st);
+	return e < 0 || strstr(path, "/..") ? e : bind(r, real, path, &st);
+}
+
+int minimal_root_make(struct minimal_root **ret, const struct allow *list, size_t n, struct failure *why)
+{
+	struct minimal_root *r = calloc(1, sizeof *r);
+	int e = r ? 0 : -ENOMEM;
+
+	for (size_t i = 0; e == 0 && i < n; i++)
+		if (list[i].path)
+			e = add(r, list[i].path);
+	if (e == 0) {
+		*ret = r;
+		return 0;
+	}
+	minimal_root_free(r);
+	return fail_errno(why, -e, "a root directory for a VMM");
+}
+
+void minimal_root_free(struct minimal_root *r)
+{
+	for (size_t i = 0; r && i < r->count; i++) {
+		free(r->parts[i].name);
+		free(r->parts[i].source);
+	}
+	if (r)
+		free(r->parts);
+	free(r);
+}
