@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -15,6 +17,7 @@
 #define CPU_PERIOD 100000 /* µs */
 #define REMOVE_NSEC 10000000
 #define REMOVE_TRIES 100
+#define MOVE_TRIES 10
 
 static const char *const names[CGROUP_CONTROLLERS] = { "memory", "cpu", "pids" };
 
@@ -22,6 +25,7 @@ static const char *const names[CGROUP_CONTROLLERS] = { "memory", "cpu", "pids" }
 static struct {
 	char path[PATH_MAX / 2];
 	bool v2;
+	atomic_bool handed_on; /* by us */
 } place[CGROUP_CONTROLLERS]; /* path "": not here */
 
 static char daemon_name[NAME_MAX - 32];
@@ -133,6 +137,62 @@ bool cgroup_can(enum cgroup_controller c)
 	return *place[c].path;
 }
 
+static pid_t parent_of(pid_t pid)
+{
+	char dir[32], line[64];
+	FILE *f;
+	pid_t parent = 0;
+
+	snprintf(dir, sizeof dir, "/proc/%d/status", (int)pid);
+	f = fopen(dir, "re");
+	while (f && !parent && fgets(line, sizeof line, f))
+		sscanf(line, "PPid: %d", &parent);
+	if (f)
+		fclose(f);
+	return parent;
+}
+
+/* Our own and our VMMs' move from the group to another, where there is one. Returns how many others there are, or a negative errno. */
+static int move_ours(const char *from, const char *to)
+{
+	char path[PATH_MAX], line[32];
+	int others = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/cgroup.procs", from);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof line, f)) {
+		pid_t pid = atoi(line);
+
+		line[strcspn(line, "\n")] = '\0';
+		if (pid != getpid() && parent_of(pid) != getpid())
+			others++;
+		else if (to)
+			write_file(to, "cgroup.procs", line); /* it may have ended */
+	}
+	fclose(f);
+	return others;
+}
+
+/* A group of version 2's that has processes can't limit any below it, unless it is the first of all. */
+static bool is_crowded(enum cgroup_controller c)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof path, "%s/cgroup.type", place[c].path);
+	return *place[c].path && place[c].v2 && !access(path, F_OK) && move_ours(place[c].path, NULL) > 0;
+}
+
+bool cgroup_is_crowded(void)
+{
+	for (int c = 0; c < CGROUP_CONTROLLERS; c++)
+		if (cgroup_can((enum cgroup_controller)c) && is_crowded((enum cgroup_controller)c))
+			return true;
+	return false;
+}
+
 void cgroup_describe(struct text *t)
 {
 	size_t before = t->len;
@@ -162,20 +222,40 @@ static void daemon_path(enum cgroup_controller c, char ret[PATH_MAX])
 	snprintf(ret, PATH_MAX, "%.2000s/%.200s", place[c].path, daemon_name);
 }
 
-/* A group that hands controllers on may have no process itself, but for the first of all: the daemon goes into one beside those of its VMMs. */
-static int hand_on(enum cgroup_controller c, const char *daemon)
+static void leaf_path(enum cgroup_controller c, char ret[PATH_MAX])
+{
+	snprintf(ret, PATH_MAX, "%.2000s/%.200s-daemon", place[c].path, daemon_name);
+}
+
+static bool is_handed_on(enum cgroup_controller c)
+{
+	char line[256];
+
+	return read_line(place[c].path, "cgroup.subtree_control", line, sizeof line) && has_word(line, names[c], " \n");
+}
+
+/* A group that hands controllers on may have no process itself, but for the first of all: the daemon goes into one beside those of its VMMs, with those that have none. */
+static int hand_on(enum cgroup_controller c, const char *daemon, struct failure *why)
 {
 	char word[16], leaf[PATH_MAX];
-	int r;
+	int r = 0;
 
 	snprintf(word, sizeof word, "+%s", names[c]);
-	r = write_file(place[c].path, "cgroup.subtree_control", word);
-	if (r == -EBUSY && snprintf(leaf, sizeof leaf, "%s/%s-daemon", place[c].path, daemon_name) < (int)sizeof leaf && make_dir(leaf) == 0) {
-		r = write_file(leaf, "cgroup.procs", "0");
-		if (r == 0)
+	leaf_path(c, leaf);
+	if (!is_handed_on(c)) {
+		r = write_file(place[c].path, "cgroup.subtree_control", word);
+		for (int i = 0; r == -EBUSY && i < MOVE_TRIES && make_dir(leaf) == 0; i++) { /* one may be started meanwhile */
+			move_ours(place[c].path, leaf);
 			r = write_file(place[c].path, "cgroup.subtree_control", word);
+		}
+		place[c].handed_on = place[c].handed_on || r == 0;
 	}
-	return r < 0 ? r : write_file(daemon, "cgroup.subtree_control", word);
+	if (r == -EBUSY)
+		return fail(why, EBUSY, "control groups: processes that aren't the daemon's are in %s: start it in one of its own (systemd-run --scope -p Delegate=yes forkfs ...)",
+			    place[c].path);
+	if (r == 0)
+		r = write_file(daemon, "cgroup.subtree_control", word);
+	return r < 0 ? fail_errno(why, -r, "the control group %s", daemon) : 0;
 }
 
 static int set_limit(enum cgroup_controller c, const char *group, uint64_t limit)
@@ -195,7 +275,16 @@ static int set_limit(enum cgroup_controller c, const char *group, uint64_t limit
 	return write_file(group, "cpu.max", value);
 }
 
-static int make_in(enum cgroup_controller c, const char *name, uint64_t limit, int *ret, struct failure *why)
+/* `made` are those whose groups of this name are made: two controllers of one hierarchy have one. */
+static bool is_made(enum cgroup_controller c, const int made[CGROUP_PLACES])
+{
+	for (int other = 0; other < (int)c; other++)
+		if (made[other] >= 0 && !strcmp(place[other].path, place[c].path))
+			return true;
+	return false;
+}
+
+static int make_in(enum cgroup_controller c, const char *name, uint64_t limit, int made[CGROUP_PLACES], struct failure *why)
 {
 	char daemon[PATH_MAX], group[PATH_MAX + 80];
 	int r;
@@ -205,17 +294,20 @@ static int make_in(enum cgroup_controller c, const char *name, uint64_t limit, i
 	daemon_path(c, daemon);
 	snprintf(group, sizeof group, "%s/%.64s", daemon, name);
 	r = make_dir(daemon);
-	if (r == 0 && place[c].v2)
-		r = hand_on(c, daemon);
-	if (r == 0 && mkdir(group, 0755)) /* one that is there already is another VM's */
+	if (r < 0)
+		return fail_errno(why, -r, "the control group %s", daemon);
+	r = place[c].v2 ? hand_on(c, daemon, why) : 0;
+	if (r < 0)
+		return r;
+	if (!is_made(c, made) && mkdir(group, 0755)) /* one that is there already is another VM's */
 		r = -errno;
 	if (r == 0)
 		r = set_limit(c, group, limit);
 	if (r < 0)
 		return fail_errno(why, -r, "the control group %s", group);
 	snprintf(group + strlen(group), sizeof group - strlen(group), "/cgroup.procs");
-	*ret = open(group, O_WRONLY | O_CLOEXEC);
-	return *ret < 0 ? fail_errno(why, errno, "%s", group) : 0;
+	made[c] = open(group, O_WRONLY | O_CLOEXEC);
+	return made[c] < 0 ? fail_errno(why, errno, "%s", group) : 0;
 }
 
 int cgroup_make(const char *name, const struct cgroup_limits *limits, int ret_procs[CGROUP_PLACES], struct failure *why)
@@ -227,7 +319,7 @@ int cgroup_make(const char *name, const struct cgroup_limits *limits, int ret_pr
 		ret_procs[c] = -1;
 	for (int c = 0; c < CGROUP_CONTROLLERS && r == 0; c++)
 		if (limit[c])
-			r = make_in((enum cgroup_controller)c, name, limit[c], &ret_procs[c], why);
+			r = make_in((enum cgroup_controller)c, name, limit[c], ret_procs, why);
 	if (r == 0)
 		return 0;
 	for (int c = 0; c < CGROUP_CONTROLLERS; c++)
@@ -259,9 +351,27 @@ void cgroup_remove(const char *name)
 	}
 }
 
+/* As it was: the daemon is where it was started, and what it handed on isn't any more. */
+static void go_back(void)
+{
+	char word[16], leaf[PATH_MAX];
+
+	for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
+		snprintf(word, sizeof word, "-%s", names[c]);
+		if (place[c].handed_on && write_file(place[c].path, "cgroup.subtree_control", word) == 0)
+			place[c].handed_on = false;
+	}
+	for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
+		leaf_path((enum cgroup_controller)c, leaf);
+		if (*place[c].path && place[c].v2 && access(leaf, F_OK) == 0 && move_ours(leaf, place[c].path) == 0)
+			rmdir(leaf);
+	}
+}
+
 void cgroup_sweep(void)
 {
 	char daemon[PATH_MAX];
+	bool swept = false;
 	struct dirent *e;
 	DIR *d;
 
@@ -275,6 +385,9 @@ void cgroup_sweep(void)
 				unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
 		if (d)
 			closedir(d);
-		rmdir(daemon);
+		if (rmdir(daemon) == 0)
+			swept = true;
 	}
+	if (swept)
+		go_back();
 }

@@ -28,6 +28,9 @@ bool cgroup_can(enum cgroup_controller c);
 /* "memory (v1), pids (v1); not cpu". */
 void cgroup_describe(struct text *t);
 
+/* Whether others' processes are in the daemon's own group of version 2, so that it can't have any below it. As it is now. */
+bool cgroup_is_crowded(void);
+
 /* The name of the daemon's own group, below that which it is in; kept. Loop, before any is made. */
 void cgroup_set_daemon(const char *name);
 

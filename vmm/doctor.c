@@ -123,10 +123,11 @@ static void check_memory(struct text *t)
 static void check_cgroup(struct text *t)
 {
 	AUTO_TEXT struct text can = { 0 };
-	bool all = cgroup_can(CGROUP_MEMORY) && cgroup_can(CGROUP_CPU) && cgroup_can(CGROUP_PIDS);
+	bool all = cgroup_can(CGROUP_MEMORY) && cgroup_can(CGROUP_CPU) && cgroup_can(CGROUP_PIDS), crowded = cgroup_is_crowded();
 
 	cgroup_describe(&can);
-	line(t, all ? "ok" : "warn", "cgroup", "what a VMM can be limited in (config/vmm_memory_max, vmm_cpu_max, vmm_pids_max): %s", can.data ?: "");
+	line(t, all && !crowded ? "ok" : "warn", "cgroup", "what a VMM can be limited in (config/vmm_memory_max, vmm_cpu_max, vmm_pids_max): %s%s", can.data ?: "",
+	     crowded ? "; but not where others' processes are in the daemon's group: start it by systemd-run --scope -p Delegate=yes" : "");
 }
 
 static void check_landlock(struct text *t)
