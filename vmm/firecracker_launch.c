@@ -13,7 +13,7 @@
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
 #define ID_MAX 64
-#define SLICE_NSEC 100000 /* who answers us waits for no guest: a resume is acknowledged by a thread that has just woken the virtual CPU */
+#define REALTIME_USEC 1000000 /* far more than an answer takes */
 
 char *firecracker_socket_path(int sockets, const char *name, char *buf, size_t n)
 {
@@ -155,7 +155,8 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.netns = spec->netns,
 		.groups = spec->groups,
 		.files = &files,
-		.slice = SLICE_NSEC,
+		.slice = FIRECRACKER_SLICE,
+		.realtime = REALTIME_USEC,
 		.open_files = OPEN_FILES,
 		.ret_opens = &l->opens,
 	};

@@ -19,6 +19,9 @@
 #define FIRECRACKER_CLOCK 32u /* clock_realtime, 1.16 */
 #define FIRECRACKER_VSOCK 64u /* vsock_override, 1.16 */
 
+#define FIRECRACKER_API_THREAD "fc_api" /* who answers */
+#define FIRECRACKER_SLICE 100000        /* nanoseconds: no guest keeps those waiting that answer for it */
+
 #define FIRECRACKER_SOCKETS "sockets" /* in vm_spec.dir: */
 #define FIRECRACKER_API "api.sock"
 #define FIRECRACKER_GUEST_VSOCK "vsock.sock"

@@ -28,6 +28,7 @@
 
 #include "vmm/cgroup.h"
 #include "vmm/minimal_root.h"
+#include "vmm/scheduling.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -35,15 +36,6 @@
 
 #define STACK_SIZE (256u << 10)
 #define SIGNAL_SET_SIZE 8 /* bytes of the kernel's sigset_t */
-
-/* The kernel's struct sched_attr (linux/sched/types.h). */
-struct sched_attributes {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
 
 /* What parent and child share while the child runs in the parent's memory, up to exec(2). Everything that the child needs is made before the
  * clone: it only makes system calls. */
@@ -57,7 +49,7 @@ struct launch {
 	struct iovec iov;
 	struct msghdr message;
 	struct sched_attributes schedule;
-	struct rlimit64 open_files, core;
+	struct rlimit64 open_files, core, realtime;
 	struct __user_cap_header_struct cap_header;
 	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
 	/* the child's answer */
@@ -145,6 +137,7 @@ IN_CHILD static bool limit(struct launch *l)
 {
 	/* A core would hold the guest's memory. */
 	return did(l, "forbid core files", syscall(SYS_prlimit64, 0, RLIMIT_CORE, &l->core, NULL)) &&
+	       (!l->spec->realtime || did(l, "limit real time", syscall(SYS_prlimit64, 0, RLIMIT_RTTIME, &l->realtime, NULL))) &&
 	       (!l->spec->open_files ||
 		did(l, "limit open files", syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &l->open_files, NULL))) &&
 	       did(l, "set no_new_privs", syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
@@ -338,6 +331,7 @@ static void prepare(struct launch *l, const struct process_spec *spec, const cha
 		.program = program,
 		.schedule = { .size = sizeof l->schedule, .nice = getpriority(PRIO_PROCESS, 0), .runtime = spec->slice },
 		.open_files = { spec->open_files, spec->open_files },
+		.realtime = { spec->realtime, spec->realtime },
 		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
 		.opens_to = -1,
 	};

@@ -31,6 +31,7 @@ struct process_spec {
 	const struct confinement *files; /* it may open only that by name; NULL: it is not confined so */
 	int netns;          /* a network namespace to join first, -1: stay */
 	uint64_t slice;     /* nanoseconds of a processor that its threads get at once where others wait (Linux 6.12), 0: as usual */
+	rlim_t realtime;    /* microseconds for which a thread with real-time priority may run without waiting, or the process is killed (RLIMIT_RTTIME), 0: leave */
 	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */
 	int *ret_opens;     /* not NULL: from exec(2) on its opens of files are asked about here, for opens.h; it keeps one itself, for a successor of the daemon. TUNSETIFF
 			     * succeeds and does nothing: it is given tap devices that are made (tap.h) */

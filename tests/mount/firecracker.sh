@@ -87,6 +87,7 @@ restores() {
 	is "paused" "$before" "$(sleep 0.1; count a)"
 	echo running >"$F/a/state"
 	counts_on a
+	is "classes of its threads, once it has answered" TS "$(ps -L -o cls= -p "$(pid_of a)" | sort -u | xargs)"
 	like "dirty" "^2097152 4096$" "$(cat "$F/a/dirty")"
 	ok rmdir "$F/a"
 	wait_for 10 eval '[ -z "$(vmms)" ]'

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include "vmm/minimal_root.h"
 #include "vmm/opens.h"
 #include "vmm/process.h"
+#include "vmm/scheduling.h"
 #include "vmm/tap.h"
 
 static char *const no_environment[] = { NULL };
@@ -364,4 +367,37 @@ Test(leash, ends_with_the_daemon_until_it_is_released)
 	how = end_daemon(true);
 	cr_assert_eq(how.si_code, CLD_EXITED);
 	cr_assert_eq(how.si_status, 3);
+}
+
+static pthread_barrier_t named;
+
+static void *wait_there(void *data)
+{
+	(void)data;
+	pthread_setname_np(pthread_self(), "waits");
+	pthread_barrier_wait(&named);
+	pthread_barrier_wait(&named);
+	return NULL;
+}
+
+Test(scheduling, hurries_one_thread_and_calms_it)
+{
+	pthread_t thread;
+	pid_t tid;
+
+	pthread_barrier_init(&named, NULL, 2);
+	pthread_create(&thread, NULL, wait_there, NULL);
+	pthread_barrier_wait(&named);
+	cr_assert_eq(thread_named(getpid(), "wait"), 0);
+	tid = thread_named(getpid(), "waits");
+	cr_assert(tid > 0 && tid != getpid());
+	thread_hurry(tid);
+	if (sched_getscheduler(tid) != SCHED_OTHER) { /* there may be no privilege */
+		cr_assert_eq(sched_getscheduler(tid), SCHED_RR | SCHED_RESET_ON_FORK);
+		cr_assert_eq(sched_getscheduler(0), SCHED_OTHER);
+	}
+	thread_calm(tid, 0, 100000);
+	cr_assert_eq(sched_getscheduler(tid), SCHED_OTHER);
+	pthread_barrier_wait(&named);
+	pthread_join(thread, NULL);
 }
