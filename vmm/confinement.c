@@ -16,22 +16,31 @@ static const struct allow everybodys[] = {
 int confinement_make(struct confinement *ret, const struct allow *list, size_t n, struct failure *why)
 {
 	AUTO_FREE struct allow *all = malloc((ARRAY_LEN(everybodys) + n) * sizeof *all);
+	int r = 0;
 
 	*ret = CONFINEMENT_NONE;
 	if (!all)
 		return fail(why, ENOMEM, "no memory to confine a VMM");
 	memcpy(all, everybodys, sizeof everybodys);
 	memcpy(all + ARRAY_LEN(everybodys), list, n * sizeof *all);
-	if (landlock_abi())
-		return landlock_make(&ret->ruleset, all, ARRAY_LEN(everybodys) + n, why);
+	/* Landlock lets a process connect to any socket that has a name, and look at what it can't open. */
 	if (minimal_root_can())
-		return minimal_root_make(&ret->root, all, ARRAY_LEN(everybodys) + n, why);
-	return 0;
+		r = minimal_root_make(&ret->root, all, ARRAY_LEN(everybodys) + n, why);
+	if (r == 0)
+		r = landlock_make(&ret->ruleset, all, ARRAY_LEN(everybodys) + n, why);
+	if (r < 0)
+		confinement_finish(ret);
+	return r;
+}
+
+void confinement_end(void)
+{
+	minimal_root_forget();
 }
 
 void confinement_finish(struct confinement *c)
 {
 	close_fd(&c->ruleset);
-	minimal_root_free(c->root);
+	close_fd(&c->root);
 	*c = CONFINEMENT_NONE;
 }

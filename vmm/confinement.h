@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which files a VMM may open by name: what it was handed as a descriptor is its own anyway. By Landlock where the kernel has it, else by a root directory
- * that holds nothing else, which takes privilege. Any thread. */
+ * Which files a VMM may open by name: what it was handed as a descriptor is its own anyway. By a root directory that holds nothing else, which
+ * takes privilege, and by Landlock where the kernel has it. Any thread; may block. */
 #ifndef FORKFS_CONFINEMENT_H
 #define FORKFS_CONFINEMENT_H
 
@@ -22,19 +22,20 @@ struct allow {
 	unsigned int what; /* ALLOW_ bits */
 };
 
-struct minimal_root;
-
 struct confinement {
-	int ruleset;               /* landlock.h; -1: none */
-	struct minimal_root *root; /* minimal_root.h; NULL: none */
+	int ruleset; /* landlock.h; -1: none */
+	int root;    /* minimal_root.h; -1: none */
 };
 
-#define CONFINEMENT_NONE ((struct confinement){ -1, NULL })
+#define CONFINEMENT_NONE ((struct confinement){ -1, -1 })
 
 /* For process_spec: nothing but `list`, and what every program needs to begin (the shared libraries and programs of the system, below /usr). Returns 0, or a
  * negative errno and *ret is CONFINEMENT_NONE, as it is where this host has neither. */
 int confinement_make(struct confinement *ret, const struct allow *list, size_t n, struct failure *why);
 void confinement_finish(struct confinement *c);
+
+/* Gives back what is kept for the next ones; at the end, nobody else is there. */
+void confinement_end(void);
 
 #define AUTO_CONFINEMENT __attribute__((cleanup(confinement_finish)))
 

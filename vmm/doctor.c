@@ -134,13 +134,20 @@ static void check_landlock(struct text *t)
 {
 	int abi = landlock_abi();
 
-	if (!abi && minimal_root_can())
-		line(t, "ok", "landlock", "not there: a VMM has a root directory of its own instead, with the system's programs and libraries");
-	else if (!abi)
-		line(t, "warn", "landlock", "not there, nor may the daemon mount: add landlock to the kernel's lsm= list, or a VMM can read what is readable for everyone");
+	if (!abi)
+		line(t, minimal_root_can() ? "ok" : "warn", "landlock", "not there: add landlock to the kernel's lsm= list%s",
+		     minimal_root_can() ? "; a VMM's root directory keeps it from the host's files all the same" : ", or a VMM can read what is readable for everyone");
 	else
 		line(t, "ok", "landlock", "ABI %d: VMMs open no file of the host's%s%s", abi, abi < 4 ? ", but can use TCP where they have a network" : "",
 		     abi < 6 ? ", but can signal processes of their own user" : "");
+}
+
+static void check_root(struct text *t)
+{
+	if (minimal_root_can())
+		line(t, "ok", "root", "a VMM's root directory has the system's programs and libraries and its own, and nothing else");
+	else
+		line(t, "warn", "root", "the daemon may not mount: VMMs see the names of the host's files, and can connect to sockets that are for everyone");
 }
 
 static void check_privilege(const struct config *config, struct text *t)
@@ -161,5 +168,6 @@ void doctor_print(const struct config *config, struct text *t)
 	check_memory(t);
 	check_cgroup(t);
 	check_landlock(t);
+	check_root(t);
 	check_privilege(config, t);
 }

@@ -12,6 +12,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cgroup.h"
+#include "vmm/confinement.h"
 #include "vmm/fork_private.h"
 #include "vmm/pool.h"
 #include "vmm/template.h"
@@ -281,6 +282,7 @@ void forks_destroy(struct forks *all)
 	pool_destroy(all->pool);
 	template_forget(UINT64_MAX);
 	cgroup_sweep();
+	confinement_end();
 	if (!all->keeping)
 		remove_state(all);
 	events_finish(&all->events);

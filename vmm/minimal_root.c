@@ -15,10 +15,14 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "vmm/base/text.h"
+
 #define STACK_SIZE (64u << 10)
 
 /* Where it is put together: a directory that every host has and from which nothing is taken. */
 #define STAGE "/proc"
+
+#define MADE_MAX 16
 
 #define FIXED (MS_NOSUID | MS_NODEV)
 
@@ -32,10 +36,20 @@ struct part {
 	unsigned long flags; /* of a BIND */
 };
 
+/* What it consists of; and which files these were. */
 struct minimal_root {
 	struct part *parts;
 	size_t count, room;
+	struct text key;
 };
+
+/* Those that were made: there is one for each program. Kept, for all of its processes. */
+static struct {
+	char *key;
+	int ns;
+} made[MADE_MAX];
+static size_t made_next; /* which of them goes when there is one more */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* --- in the process that gets it ------------------------------------------------------------------------------------------------------ */
 
@@ -59,7 +73,7 @@ IN_CHILD static bool mount_proc(void)
 	if (syscall(SYS_mkdirat, AT_FDCWD, "proc", 0755))
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(proc_options); i++)
-		if (call_mount("proc", "proc", "proc", FIXED | MS_NOEXEC, proc_options[i]))
+		if (call_mount("proc", "proc", "proc", FIXED | MS_NOEXEC | MS_RDONLY, proc_options[i]))
 			return true;
 	return false;
 }
@@ -80,8 +94,10 @@ IN_CHILD static bool put(const struct part *p)
 	return false;
 }
 
+/* Returns NULL, or which step failed, with errno. */
 IN_CHILD static const char *enter(const struct minimal_root *r)
 {
+	syscall(SYS_umask, 022); /* whoever a process becomes walks through the directories */
 	if (syscall(SYS_unshare, CLONE_NEWNS) || !call_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return "have mounts of its own";
 	if (!call_mount("forkfs", STAGE, "tmpfs", FIXED, "mode=0755,size=1m") || syscall(SYS_chdir, STAGE))
@@ -98,23 +114,27 @@ IN_CHILD static const char *enter(const struct minimal_root *r)
 	return NULL;
 }
 
-/* Whoever the process becomes walks through the directories. */
-IN_CHILD const char *minimal_root_enter(const struct minimal_root *r)
+/* --- making one ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* What parent and child share: the child runs in the parent's memory and with its descriptors. */
+struct maker {
+	const struct minimal_root *root; /* NULL: an empty one */
+	int ns;
+	const char *step;
+	int error;
+};
+
+IN_CHILD static int make_in_child(void *data)
 {
-	long mask = syscall(SYS_umask, 022);
-	const char *failed = enter(r);
+	struct maker *m = data;
 
-	syscall(SYS_umask, mask);
-	return failed;
-}
-
-/* --- whether it can be done -------------------------------------------------------------------------------------------------------------- */
-
-static bool possible;
-
-IN_CHILD static int attempt(void *data)
-{
-	*(bool *)data = !minimal_root_enter(NULL);
+	m->step = enter(m->root);
+	if (!m->step) {
+		m->ns = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+		if (m->ns < 0)
+			m->step = "open its namespace";
+	}
+	m->error = errno;
 	syscall(SYS_exit, 0);
 	__builtin_unreachable();
 }
@@ -124,21 +144,37 @@ IN_CHILD static int attempt(void *data)
 int __clone(int (*fn)(void *), void *stack, int flags, void *data, ...);
 #endif
 
-static void try(void)
+/* A thread that has mounts of its own may be no one else's, so it is a process. Returns the descriptor of its mount namespace, or a negative errno. */
+static int run(struct maker *m)
 {
-	char *stack = getenv("FORKFS_NO_MINIMAL_ROOT") ? MAP_FAILED : mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	sigset_t all, old;
-	int pid;
+	int pid, r;
 
 	if (stack == MAP_FAILED)
-		return;
+		return -errno;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* a handler would run in our memory */
-	pid = clone(attempt, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, &possible);
+	pid = clone(make_in_child, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, m);
+	r = pid < 0 ? -errno : 0;
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	munmap(stack, STACK_SIZE);
+	if (r == 0 && m->step)
+		r = -m->error;
+	return r < 0 ? r : m->ns;
+}
+
+static bool possible;
+
+static void try(void)
+{
+	struct maker m = { .ns = -1 };
+	int ns = getenv("FORKFS_NO_MINIMAL_ROOT") ? -EPERM : run(&m);
+
+	possible = ns >= 0;
+	close_fd(&ns);
 }
 
 bool minimal_root_can(void)
@@ -214,33 +250,85 @@ static int add(struct minimal_root *r, const char *path)
 
 	if (*path != '/' || !realpath(path, real) || stat(real, &st))
 		return *path != '/' || errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+	text_printf(&r->key, "%s=%s %llu:%llu\n", path, real, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 	e = bind(r, real, real, &st);
 	return e < 0 || strstr(path, "/..") ? e : bind(r, real, path, &st);
 }
 
-int minimal_root_make(struct minimal_root **ret, const struct allow *list, size_t n, struct failure *why)
+static void finish(struct minimal_root *r)
 {
-	struct minimal_root *r = calloc(1, sizeof *r);
-	int e = r ? 0 : -ENOMEM;
-
-	for (size_t i = 0; e == 0 && i < n; i++)
-		if (list[i].path)
-			e = add(r, list[i].path);
-	if (e == 0) {
-		*ret = r;
-		return 0;
-	}
-	minimal_root_free(r);
-	return fail_errno(why, -e, "a root directory for a VMM");
-}
-
-void minimal_root_free(struct minimal_root *r)
-{
-	for (size_t i = 0; r && i < r->count; i++) {
+	for (size_t i = 0; i < r->count; i++) {
 		free(r->parts[i].name);
 		free(r->parts[i].source);
 	}
-	if (r)
-		free(r->parts);
-	free(r);
+	free(r->parts);
+	text_finish(&r->key);
+}
+
+static int duplicate(int ns, struct failure *why)
+{
+	int fd = fcntl(ns, F_DUPFD_CLOEXEC, 3);
+
+	return fd < 0 ? fail_errno(why, errno, "a root directory for a VMM") : fd;
+}
+
+/* Returns a descriptor, the caller's, or a negative errno. Called with the lock. */
+static int find_or_make(const struct minimal_root *r, struct failure *why)
+{
+	struct maker m = { .root = r, .ns = -1 };
+	size_t at = made_next;
+	char *key;
+	int ns;
+
+	for (size_t i = 0; i < MADE_MAX; i++)
+		if (made[i].key && !strcmp(made[i].key, r->key.data))
+			return duplicate(made[i].ns, why);
+	ns = run(&m);
+	if (ns < 0)
+		return fail_errno(why, -ns, "a root directory for a VMM: %s", m.step ?: "a process");
+	key = strdup(r->key.data);
+	if (!key) {
+		close_fd(&ns);
+		return fail(why, ENOMEM, "no memory for a root directory");
+	}
+	if (made[at].key)
+		close_fd(&made[at].ns);
+	free(made[at].key);
+	made[at].key = key;
+	made[at].ns = ns;
+	made_next = (at + 1) % MADE_MAX;
+	return duplicate(ns, why);
+}
+
+int minimal_root_make(int *ret, const struct allow *list, size_t n, struct failure *why)
+{
+	struct minimal_root r = { 0 };
+	int e = 0;
+
+	*ret = -1;
+	for (size_t i = 0; e == 0 && i < n; i++)
+		if (list[i].path)
+			e = add(&r, list[i].path);
+	if (e == 0 && (r.key.failed || !r.key.data))
+		e = -ENOMEM;
+	if (e < 0) {
+		finish(&r);
+		return fail_errno(why, -e, "a root directory for a VMM");
+	}
+	pthread_mutex_lock(&lock);
+	e = find_or_make(&r, why);
+	pthread_mutex_unlock(&lock);
+	finish(&r);
+	*ret = e < 0 ? -1 : e;
+	return e < 0 ? e : 0;
+}
+
+void minimal_root_forget(void)
+{
+	for (size_t i = 0; i < MADE_MAX; i++) {
+		if (made[i].key)
+			close_fd(&made[i].ns);
+		free(made[i].key);
+		made[i].key = NULL;
+	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A root directory that holds what a process may open by name and nothing else: a mount namespace of its own with a tmpfs, bind mounts (mount(8), --bind) and a /proc of
- * nobody else's processes. */
+ * A root directory that holds what a process may open by name and nothing else: a mount namespace with a tmpfs, bind mounts (mount(8), --bind) and a /proc of nobody else's
+ * processes. Any thread; may block. */
 #ifndef FORKFS_MINIMAL_ROOT_H
 #define FORKFS_MINIMAL_ROOT_H
 
@@ -9,18 +9,14 @@
 
 #include "vmm/confinement.h"
 
-struct minimal_root;
-
-/* Whether this process may make one. Tried once, in a process of its own. Any thread; may block. FORKFS_NO_MINIMAL_ROOT in the environment says no. */
+/* Whether this process may make one. Tried once. FORKFS_NO_MINIMAL_ROOT in the environment says no. */
 bool minimal_root_can(void);
 
-/* Looks up what is there of `list`; entries by descriptor need no name and are passed over. Any thread; may block. Returns 0 and in *ret what is to be given to
- * minimal_root_free(), or a negative errno. */
-int minimal_root_make(struct minimal_root **ret, const struct allow *list, size_t n, struct failure *why);
-void minimal_root_free(struct minimal_root *r);
+/* One with what is there of `list`; entries by descriptor need no name and are passed over. Those of one list share it, as long as the files are the same. Returns 0 and in *ret a
+ * descriptor of its mount namespace, the caller's, which setns(2) makes a process's that doesn't share its directories (CLONE_FS); or a negative errno. */
+int minimal_root_make(int *ret, const struct allow *list, size_t n, struct failure *why);
 
-/* Makes it this process's, which must have the privilege still and not share its directories (CLONE_FS). Only makes system calls. Returns NULL, or which step
- * failed, with errno. */
-const char *minimal_root_enter(const struct minimal_root *r);
+/* Forgets those that are kept for the next ones; at the end, nobody else is there. */
+void minimal_root_forget(void);
 
 #endif

@@ -27,7 +27,6 @@
 #include <sys/wait.h>
 
 #include "vmm/cgroup.h"
-#include "vmm/minimal_root.h"
 #include "vmm/scheduling.h"
 
 #ifndef P_PIDFD
@@ -169,9 +168,7 @@ IN_CHILD static bool confine(struct launch *l)
 /* It takes the privileges. */
 IN_CHILD static bool change_root(struct launch *l)
 {
-	const char *failed = l->spec->files && l->spec->files->root ? minimal_root_enter(l->spec->files->root) : NULL;
-
-	return !failed || did(l, failed, -1);
+	return !l->spec->files || l->spec->files->root < 0 || did(l, "change its root directory", syscall(SYS_setns, l->spec->files->root, CLONE_NEWNS));
 }
 
 /* libc's wrappers would change every thread of the daemon. */

@@ -25,7 +25,9 @@
  *   standin_qemu-nofd      its userfaultfd is missing                -pty       or is a terminal
  *   standin_qemu-crowd     it comes with 100 descriptors             -nowhere   its RAM is elsewhere
  *   standin_qemu-errors    its errors are none                       -hellos    it never stops
- *   standin_qemu-fuse      its userfaultfd is the file standin_qemu-fuse.fs/file, which nobody serves */
+ *   standin_qemu-fuse      its userfaultfd is the file standin_qemu-fuse.fs/file, which nobody serves
+ *
+ * Before all that standin_qemu-reaches tries what it may do (reach.h), with the socket standin_qemu-reaches.sock. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
@@ -34,6 +36,7 @@
 
 #include <linux/userfaultfd.h>
 
+#include "reach.h"
 #include "tool.h"
 #include "vmm/handover.h"
 
@@ -463,5 +466,7 @@ int main(int argc, char **argv)
 		return puts("QEMU emulator version 7.2.22") < 0;
 	if (argc > 1 && !strcmp(argv[1], "-accel"))
 		return puts("tcg") < 0;
+	if (is("reaches"))
+		reach(argv[0]);
 	return map_memory() < 0 ? 1 : talk();
 }
