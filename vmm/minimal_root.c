@@ -22,8 +22,7 @@
 /* Where it is put together: a directory that every host has and from which nothing is taken. */
 #define STAGE "/proc"
 
-#define MADE_MAX 16
-
+#define MADE_MAX 16 /* programs are few */
 #define FIXED (MS_NOSUID | MS_NODEV)
 
 enum kind { DIRECTORY, EMPTY_FILE, BIND };
@@ -224,21 +223,21 @@ static int bind(struct minimal_root *r, const char *source, const char *at, cons
 {
 	unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | (S_ISCHR(st->st_mode) ? 0 : MS_NODEV);
 	char name[PATH_MAX];
-	int r_ = 0;
+	int e = 0;
 
 	at += strspn(at, "/");
 	if ((size_t)snprintf(name, sizeof name, "%s", at) >= sizeof name)
 		return -ENAMETOOLONG;
 	if (!*name || is_there(r, name))
 		return 0;
-	for (char *slash = strchr(name, '/'); r_ == 0 && slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(name, '/'); e == 0 && slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		r_ = append(r, DIRECTORY, name, NULL, 0);
+		e = append(r, DIRECTORY, name, NULL, 0);
 		*slash = '/';
 	}
-	if (r_ == 0)
-		r_ = append(r, S_ISDIR(st->st_mode) ? DIRECTORY : EMPTY_FILE, name, NULL, 0);
-	return r_ == 0 ? append(r, BIND, name, source, flags) : r_;
+	if (e == 0)
+		e = append(r, S_ISDIR(st->st_mode) ? DIRECTORY : EMPTY_FILE, name, NULL, 0);
+	return e == 0 ? append(r, BIND, name, source, flags) : e;
 }
 
 /* By the name that was given, and by that which a program finds itself under. */
