@@ -10,6 +10,7 @@ opens() { # DIRECTORY FILE
 	asked "$1" "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"x$RANDOM\",\"backend\":{\"type\":\"file\",\"data\":{\"in\":\"$2\",\"out\":\"/dev/null\"}}}}"
 }
 
+# All of its pages are there: a guest that asks for one while there is no daemon may keep its monitor waiting.
 opens_nothing() {
 	local dir secret=$T/secret
 	ready count || return
@@ -31,13 +32,13 @@ opens_nothing() {
 # Two things keep it from them, each by itself.
 test_files() {
 	export FORKFS_NO_MINIMAL_ROOT=1
-	start
+	start -o fill=eager
 	grep -q '^ok   landlock *ABI' "$F/doctor" || skip "no Landlock here"
 	opens_nothing
 }
 test_files_without_landlock() {
 	export FORKFS_NO_LANDLOCK=1
-	start
+	start -o fill=eager
 	grep -q '^ok   root ' "$F/doctor" || skip "the daemon may not mount"
 	opens_nothing
 	is "its root directory" "bin etc lib lib64 proc usr" "$(ls "/proc/$(pid_of a)/root" | xargs)"
