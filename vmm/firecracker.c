@@ -67,8 +67,8 @@ static void hurry(struct firecracker *f)
 {
 	if (!f->spec.drop)
 		return;
-	thread_hurry(f->vm.process.pid);
-	thread_hurry(f->api_thread);
+	thread_hurry(f->vm.process.pid, f->vm.process.pid);
+	thread_hurry(f->vm.process.pid, f->api_thread);
 	f->hurried = true;
 }
 
@@ -78,8 +78,8 @@ static void calm(struct firecracker *f)
 
 	if (!f->hurried)
 		return;
-	thread_calm(f->vm.process.pid, nice, FIRECRACKER_SLICE);
-	thread_calm(f->api_thread, nice, FIRECRACKER_SLICE);
+	thread_calm(f->vm.process.pid, f->vm.process.pid, nice, FIRECRACKER_SLICE);
+	thread_calm(f->vm.process.pid, f->api_thread, nice, FIRECRACKER_SLICE);
 	f->hurried = false;
 }
 

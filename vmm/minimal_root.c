@@ -6,18 +6,14 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
+#include "vmm/aside.h"
 #include "vmm/base/text.h"
-
-#define STACK_SIZE (64u << 10)
 
 /* Where it is put together: a directory that every host has and from which nothing is taken. */
 #define STAGE "/proc"
@@ -50,14 +46,7 @@ static struct {
 static size_t made_next; /* which of them goes when there is one more */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* --- in the process that gets it ------------------------------------------------------------------------------------------------------ */
-
-/* ThreadSanitizer may not take account of what a child does in our memory (process.c). */
-#ifdef __SANITIZE_THREAD__
-#define IN_CHILD __attribute__((no_sanitize("thread"), noinline))
-#else
-#define IN_CHILD
-#endif
+/* --- in the process that makes it ----------------------------------------------------------------------------------------------------- */
 
 /* As little as the kernel can show: 5.8 and newer leave out all but processes, and those of others. */
 static const char *const proc_options[] = { "hidepid=2,subset=pid", "hidepid=2", "" };
@@ -138,28 +127,11 @@ IN_CHILD static int make_in_child(void *data)
 	__builtin_unreachable();
 }
 
-#ifdef __SANITIZE_THREAD__
-#define clone __clone
-int __clone(int (*fn)(void *), void *stack, int flags, void *data, ...);
-#endif
-
-/* A thread that has mounts of its own may be no one else's, so it is a process. Returns the descriptor of its mount namespace, or a negative errno. */
-static int run(struct maker *m)
+/* Returns the descriptor of its mount namespace, or a negative errno. */
+static int make(struct maker *m)
 {
-	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	sigset_t all, old;
-	int pid, r;
+	int r = run_aside(make_in_child, m, 0);
 
-	if (stack == MAP_FAILED)
-		return -errno;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* a handler would run in our memory */
-	pid = clone(make_in_child, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, m);
-	r = pid < 0 ? -errno : 0;
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	munmap(stack, STACK_SIZE);
 	if (r == 0 && m->step)
 		r = -m->error;
 	return r < 0 ? r : m->ns;
@@ -170,7 +142,7 @@ static bool possible;
 static void try(void)
 {
 	struct maker m = { .ns = -1 };
-	int ns = getenv("FORKFS_NO_MINIMAL_ROOT") ? -EPERM : run(&m);
+	int ns = getenv("FORKFS_NO_MINIMAL_ROOT") ? -EPERM : make(&m);
 
 	possible = ns >= 0;
 	close_fd(&ns);
@@ -282,7 +254,7 @@ static int find_or_make(const struct minimal_root *r, struct failure *why)
 	for (size_t i = 0; i < MADE_MAX; i++)
 		if (made[i].key && !strcmp(made[i].key, r->key.data))
 			return duplicate(made[i].ns, why);
-	ns = run(&m);
+	ns = make(&m);
 	if (ns < 0)
 		return fail_errno(why, -ns, "a root directory for a VMM: %s", m.step ?: "a process");
 	key = strdup(r->key.data);

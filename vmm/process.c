@@ -26,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "vmm/aside.h"
 #include "vmm/cgroup.h"
 #include "vmm/scheduling.h"
 
@@ -87,15 +88,6 @@ static const struct sock_filter opens_filter[] = {
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 static const struct sock_fprog opens_program = { ARRAY_LEN(opens_filter), (struct sock_filter *)(uintptr_t)opens_filter };
-
-/* ThreadSanitizer takes every clone() for a fork and looks at nothing any more behind one of several threads; nor may it take account of what the child does in our memory. */
-#ifdef __SANITIZE_THREAD__
-#define clone __clone
-int __clone(int (*fn)(void *), void *stack, int flags, void *data, ...);
-#define IN_CHILD __attribute__((no_sanitize("thread"), noinline))
-#else
-#define IN_CHILD
-#endif
 
 IN_CHILD static bool did(struct launch *l, const char *step, long result)
 {

@@ -44,19 +44,22 @@ pid_t thread_named(pid_t process, const char *name)
 	return found;
 }
 
-static void set(pid_t thread, struct sched_attributes a)
+static void set(pid_t process, pid_t thread, struct sched_attributes a)
 {
+	char path[64];
+
 	a.size = sizeof a;
-	if (thread > 0)
+	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)process, (int)thread);
+	if (!access(path, F_OK))
 		syscall(SYS_sched_setattr, thread, &a, 0);
 }
 
-void thread_hurry(pid_t thread)
+void thread_hurry(pid_t process, pid_t thread)
 {
-	set(thread, (struct sched_attributes){ .policy = SCHED_RR, .flags = RESET_ON_FORK, .priority = 1 });
+	set(process, thread, (struct sched_attributes){ .policy = SCHED_RR, .flags = RESET_ON_FORK, .priority = 1 });
 }
 
-void thread_calm(pid_t thread, int nice, uint64_t slice)
+void thread_calm(pid_t process, pid_t thread, int nice, uint64_t slice)
 {
-	set(thread, (struct sched_attributes){ .policy = SCHED_OTHER, .nice = nice, .runtime = slice });
+	set(process, thread, (struct sched_attributes){ .policy = SCHED_OTHER, .nice = nice, .runtime = slice });
 }

@@ -5,18 +5,15 @@
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#define STACK_SIZE (64u << 10)
+#include "vmm/aside.h"
+
 #define DEVICE "/dev/net/tun"
 #define MTU 576 /* too small for IPv6, of which the kernel would send something by itself */
 
@@ -32,7 +29,7 @@ struct maker {
 	int error;
 };
 
-static bool did(struct maker *m, const char *step, long result)
+IN_CHILD static bool did(struct maker *m, const char *step, long result)
 {
 	if (result >= 0)
 		return true;
@@ -41,13 +38,13 @@ static bool did(struct maker *m, const char *step, long result)
 	return false;
 }
 
-static bool attach(struct maker *m)
+IN_CHILD static bool attach(struct maker *m)
 {
 	m->fd = (int)syscall(SYS_openat, AT_FDCWD, DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
 	return did(m, "open " DEVICE, m->fd) && did(m, "make it", syscall(SYS_ioctl, m->fd, TUNSETIFF, &m->tap));
 }
 
-static bool raise_it(struct maker *m)
+IN_CHILD static bool raise_it(struct maker *m)
 {
 	memcpy(m->mtu.ifr_name, m->tap.ifr_name, IFNAMSIZ);
 	memcpy(m->up.ifr_name, m->tap.ifr_name, IFNAMSIZ);
@@ -56,7 +53,7 @@ static bool raise_it(struct maker *m)
 	       did(m, "set it up", syscall(SYS_ioctl, m->socket, SIOCSIFFLAGS, &m->up));
 }
 
-static int make_nowhere(void *data)
+IN_CHILD static int make_nowhere(void *data)
 {
 	if (attach(data))
 		raise_it(data);
@@ -65,7 +62,7 @@ static int make_nowhere(void *data)
 }
 
 /* libc's wrappers would change every thread of the daemon. */
-static bool become(struct maker *m)
+IN_CHILD static bool become(struct maker *m)
 {
 	const struct caller *c = m->as;
 
@@ -75,32 +72,12 @@ static bool become(struct maker *m)
 	return did(m, "drop the capabilities", syscall(SYS_capset, &m->cap_header, m->cap_data));
 }
 
-static int attach_as(void *data)
+IN_CHILD static int attach_as(void *data)
 {
 	if (become(data))
 		attach(data);
 	syscall(SYS_exit, 0);
 	__builtin_unreachable();
-}
-
-/* A thread that has left its network namespace may be no one else's, so it is a process. The device is in the namespace in which it was opened. */
-static int run(struct maker *m, int (*child)(void *), int flags)
-{
-	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	sigset_t all, old;
-	int pid, r;
-
-	if (stack == MAP_FAILED)
-		return -errno;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* a handler would run in our memory */
-	pid = clone(child, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD | flags, m);
-	r = pid < 0 ? -errno : 0;
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	munmap(stack, STACK_SIZE);
-	return r;
 }
 
 /* As a VMM asks for one. */
@@ -128,10 +105,11 @@ static int finish(struct maker *m, int r)
 	return r;
 }
 
+/* The device is in the namespace in which it was opened. */
 int tap_nowhere(struct failure *why)
 {
 	struct maker m = maker_for("tap");
-	int r = finish(&m, run(&m, make_nowhere, CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER)));
+	int r = finish(&m, run_aside(make_nowhere, &m, CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER)));
 
 	if (r >= 0)
 		return r;
@@ -147,7 +125,7 @@ int tap_attach(const char *name, const struct caller *as, struct failure *why)
 	int r;
 
 	m.as = geteuid() == 0 ? as : NULL;
-	r = finish(&m, run(&m, attach_as, 0));
+	r = finish(&m, run_aside(attach_as, &m, 0));
 	if (r == -EPERM)
 		return fail(why, EPERM, "the network interface %s: there is none, or uid %u may not attach it (ip tuntap add dev %s mode tap user %u)", name, as->uid, name, as->uid);
 	return r < 0 ? fail_errno(why, -r, "the network interface %s: %s", name, m.step ?: "a process") : r;

@@ -391,12 +391,14 @@ Test(scheduling, hurries_one_thread_and_calms_it)
 	cr_assert_eq(thread_named(getpid(), "wait"), 0);
 	tid = thread_named(getpid(), "waits");
 	cr_assert(tid > 0 && tid != getpid());
-	thread_hurry(tid);
+	thread_hurry(getppid(), tid); /* whose it isn't */
+	cr_assert_eq(sched_getscheduler(tid), SCHED_OTHER);
+	thread_hurry(getpid(), tid);
 	if (sched_getscheduler(tid) != SCHED_OTHER) { /* there may be no privilege */
 		cr_assert_eq(sched_getscheduler(tid), SCHED_RR | SCHED_RESET_ON_FORK);
 		cr_assert_eq(sched_getscheduler(0), SCHED_OTHER);
 	}
-	thread_calm(tid, 0, 100000);
+	thread_calm(getpid(), tid, 0, 100000);
 	cr_assert_eq(sched_getscheduler(tid), SCHED_OTHER);
 	pthread_barrier_wait(&named);
 	pthread_join(thread, NULL);
