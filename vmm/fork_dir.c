@@ -14,13 +14,6 @@
 
 #define RETRY_USEC 500000
 
-static int write_whole(int dir, const char *name, const char *data)
-{
-	AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	return fd < 0 ? -errno : write_all(fd, data, strlen(data));
-}
-
 int fork_dir_write(struct fork *f)
 {
 	AUTO_FREE char *json = NULL;
@@ -32,13 +25,9 @@ int fork_dir_write(struct fork *f)
 	if (fork_record_take(&record, f) == 0)
 		json = fork_record_print(&record);
 	fork_record_finish(&record);
-	r = json ? write_whole(f->dir, RECORD ".new", json) : -ENOMEM;
-	if (r == 0 && renameat(f->dir, RECORD ".new", f->dir, f->launch ? RECORD_OF_LAUNCH : RECORD))
-		r = -errno;
-	if (r < 0) {
-		unlinkat(f->dir, RECORD ".new", 0);
+	r = json ? write_anew(f->dir, f->launch ? RECORD_OF_LAUNCH : RECORD, json) : -ENOMEM;
+	if (r < 0)
 		log_warn("fork %s: its record can't be written: %s", f->id, strerror(-r));
-	}
 	return r;
 }
 

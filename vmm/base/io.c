@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/base/io.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
@@ -57,4 +61,26 @@ int write_all(int fd, const char *data, size_t n)
 		n -= (size_t)k;
 	}
 	return 0;
+}
+
+static int write_whole(int dir, const char *name, const char *text)
+{
+	AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : write_all(fd, text, strlen(text));
+}
+
+int write_anew(int dir, const char *name, const char *text)
+{
+	char aside[NAME_MAX + 1];
+	int r;
+
+	if (snprintf(aside, sizeof aside, "%s.new", name) >= (int)sizeof aside)
+		return -ENAMETOOLONG;
+	r = write_whole(dir, aside, text);
+	if (r == 0 && renameat(dir, aside, dir, name))
+		r = -errno;
+	if (r < 0)
+		unlinkat(dir, aside, 0);
+	return r;
 }

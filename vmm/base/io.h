@@ -19,4 +19,8 @@ int copy_range(int to, int from, off_t at, off_t end, const atomic_bool *cancell
 /* Writes all of it where fd stands. Returns 0 or a negative errno. */
 int write_all(int fd, const char *data, size_t n);
 
+/* A file with that text in place of the one of that name, if there is one: whoever reads it, and at any moment, finds the one or the other. Returns 0 or a negative errno, and
+ * nothing has changed. */
+int write_anew(int dir, const char *name, const char *text);
+
 #endif
