@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/base/io.h"
 #include "vmm/base/log.h"
+#include "vmm/keeper.h"
 
 struct found {
 	struct list link;
@@ -31,6 +33,22 @@ struct template *adopted_base_find(const struct adopted_bases *bases, const stru
 		if (bases->list[i].id.dev == id->dev && bases->list[i].id.ino == id->ino)
 			return bases->list[i].template;
 	return NULL;
+}
+
+int adopted_base_add(struct adopted_bases *bases, int fd, uint64_t size, struct template **ret, struct failure *why)
+{
+	struct adopted_base *list = realloc(bases->list, (bases->count + 1) * sizeof *list);
+	struct file_id id;
+	int r = file_id_get(&id, fd);
+
+	if (list)
+		bases->list = list;
+	if (r < 0 || !list)
+		return fail_errno(why, list ? -r : ENOMEM, "the memory under a snapshot");
+	r = template_wrap(ret, fd, size, why);
+	if (r == 0)
+		list[bases->count++] = (struct adopted_base){ id, *ret, false };
+	return r;
 }
 
 static void note_serial(struct search *s, uint64_t serial)
@@ -265,11 +283,29 @@ static bool take_vms(struct search *s, struct adopted_bases *bases, bool all)
 	return any;
 }
 
+/* Memory that a snapshot needs though no VM has it any more. */
+static void on_kept(struct keeper *k, int fd, void *data)
+{
+	struct adopted_bases *bases = data;
+	struct template *t;
+	struct failure why;
+	struct stat st;
+
+	if (fstat(fd, &st) || adopted_base_add(bases, fd, (uint64_t)st.st_size, &t, &why) < 0) {
+		keeper_end(k);
+	} else {
+		template_kept(t, k);
+		bases->list[bases->count - 1].kept = true;
+	}
+	close_fd(&fd);
+}
+
 static void take_over(struct search *s)
 {
 	struct adopted_bases bases = { 0 };
 	struct found *f;
 
+	keepers_adopt(on_kept, &bases);
 	list_for_each(f, &s->found, link)
 		if (f->record.has_vm)
 			f->vm = adopt_vm_take(f->fork, &f->record.vm);
@@ -283,8 +319,11 @@ static void take_over(struct search *s)
 		fork_record_finish(&f->record);
 		free(f);
 	}
-	for (size_t i = 0; i < bases.count; i++)
+	for (size_t i = 0; i < bases.count; i++) {
+		if (bases.list[i].kept)
+			template_let_go(bases.list[i].template);
 		template_unref(bases.list[i].template);
+	}
 	free(bases.list);
 }
 

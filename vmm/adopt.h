@@ -8,17 +8,21 @@
 #include "vmm/fork_record.h"
 #include "vmm/template.h"
 
-/* The templates that VMs of the former daemon hold: what the pages of a delta lie over is found among them. */
+/* The templates that VMs of the former daemon hold, and its keepers: what the pages of a delta lie over is found among them. */
 struct adopted_bases {
 	struct adopted_base {
 		struct file_id id;
 		struct template *template;
+		bool kept; /* by one more until all have been looked at */
 	} *list;
 	size_t count;
 };
 
 /* The one of that file, borrowed, or NULL. */
 struct template *adopted_base_find(const struct adopted_bases *bases, const struct file_id *id);
+
+/* One of that file, of so many bytes: *ret is borrowed. Returns 0 or a negative errno. */
+int adopted_base_add(struct adopted_bases *bases, int fd, uint64_t size, struct template **ret, struct failure *why);
 
 /* What was taken of a VMM. */
 struct taken;

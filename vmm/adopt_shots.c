@@ -28,6 +28,9 @@ static int make_ours(struct snapshot *s, const struct shot *shot, const struct s
 		return fail(why, EIO, "it is a few pages over a memory that ended with the VMs which had it");
 	s->delta = true;
 	s->template = template_ref(base);
+	s->keeps = template_keep(base, why) == 0;
+	if (!s->keeps) /* it is there now */
+		log_warn("%s", why->text);
 	s->pages = steal_fd(&s->file);
 	return overlay_create(&s->memory, s->pages, template_source(base), why);
 }

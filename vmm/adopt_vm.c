@@ -78,22 +78,13 @@ static void take_uffds(struct taken *t, const struct vm_record *r)
 static int take_base(struct taken *t, const struct vm_record *r, struct adopted_bases *bases, struct template **ret, struct failure *why)
 {
 	const struct file_id *id = r->private ? &r->ram : &r->origin.base;
-	struct adopted_base *list;
-	int e;
 
 	*ret = adopted_base_find(bases, id);
 	if (*ret)
 		return 0;
-	list = realloc(bases->list, (bases->count + 1) * sizeof *list);
-	if (!list)
-		return fail(why, ENOMEM, "no memory");
-	bases->list = list;
 	if (!r->private && (t->base = open_files_take(&t->process, id, false)) < 0)
 		return fail_errno(why, -t->base, "the memory under its snapshot");
-	e = template_wrap(ret, r->private ? t->ram.fd : t->base, r->recipe.ram_size, why);
-	if (e == 0)
-		list[bases->count++] = (struct adopted_base){ *id, *ret };
-	return e;
+	return adopted_base_add(bases, r->private ? t->ram.fd : t->base, r->recipe.ram_size, ret, why);
 }
 
 /* Its file may be written, by its mode, until it is whole. */

@@ -14,6 +14,7 @@
 #include "vmm/cgroup.h"
 #include "vmm/confinement.h"
 #include "vmm/fork_private.h"
+#include "vmm/keeper.h"
 #include "vmm/pool.h"
 #include "vmm/template.h"
 
@@ -77,7 +78,10 @@ static int lock_state(struct forks *all, struct failure *why)
 	if (mkdirat(all->state_fd, "forks", 0700) && errno != EEXIST)
 		return fail_errno(why, errno, "%s/forks", all->state_path);
 	all->forks_fd = openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return all->forks_fd < 0 ? fail_errno(why, errno, "%s/forks", all->state_path) : 0;
+	if (all->forks_fd < 0)
+		return fail_errno(why, errno, "%s/forks", all->state_path);
+	r = keepers_open(all->state_fd, all->state_path);
+	return r < 0 ? fail_errno(why, -r, "%s/kept", all->state_path) : 0;
 }
 
 static bool is_tmpfs(const char *path)
@@ -161,6 +165,7 @@ static int alloc_forks(struct forks **ret, sd_event *event, const char *state_pa
 		return r;
 	}
 	template_free_by(all->jobs);
+	keepers_end_by(all->jobs);
 	*ret = all;
 	return 0;
 }
@@ -236,6 +241,7 @@ void forks_leave(struct forks *all)
 	struct fork *f;
 	struct shot *s;
 
+	keepers_leave();
 	while ((f = list_first(&all->list, struct fork, link))) {
 		list_remove(&f->link);
 		while ((s = list_first(&f->shots, struct shot, link)))
@@ -261,6 +267,7 @@ static void remove_state(struct forks *all)
 	if (all->forks_fd < 0)
 		return;
 	unlinkat(all->state_fd, "forks", AT_REMOVEDIR);
+	unlinkat(all->state_fd, "kept", AT_REMOVEDIR);
 	rmdir(all->memory_path);
 	unlinkat(all->state_fd, "lock", 0);
 	rmdir(all->state_path);
@@ -272,6 +279,7 @@ void forks_drain(struct forks *all)
 	jobs_destroy(all->jobs);
 	all->jobs = NULL;
 	template_free_by(NULL);
+	keepers_end_by(NULL);
 }
 
 void forks_destroy(struct forks *all)
@@ -281,6 +289,7 @@ void forks_destroy(struct forks *all)
 	forks_drain(all);
 	pool_destroy(all->pool);
 	template_forget(UINT64_MAX);
+	keepers_close();
 	cgroup_sweep();
 	confinement_end();
 	if (!all->keeping)

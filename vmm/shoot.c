@@ -170,7 +170,9 @@ static int take_memory(struct shoot *s, struct snapshot *snapshot)
 	atomic_store(&snapshot->pending, capture_is_live(s->capture));
 	if (snapshot->delta) {
 		snapshot->template = template_ref(f->origin->template);
-		return 0;
+		r = template_keep(snapshot->template, &s->job_why);
+		snapshot->keeps = r == 0;
+		return r;
 	}
 	snapshot->file = openat(s->shot->dir, "memory.bin", O_RDONLY | O_CLOEXEC);
 	if (snapshot->file < 0)

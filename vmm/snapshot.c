@@ -432,6 +432,8 @@ void snapshot_unref(struct snapshot *s)
 	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	memory_source_unref(s->memory);
+	if (s->keeps)
+		template_let_go(s->template);
 	template_unref(s->template);
 	close_fd(&s->file);
 	close_fd(&s->vmstate);

@@ -41,6 +41,7 @@ struct snapshot {
 	/* of one that this daemon has taken: */
 	struct template *template; /* what its private children map; NULL: none yet */
 	bool delta;                /* it is a few pages over the template */
+	bool keeps;                /* the template, beyond the daemon's end */
 	int pages;                 /* of a delta: the file that has these; else -1 */
 	int dir;                   /* O_PATH: its directory, -1: it has none */
 	atomic_int pending;        /* 1: its memory is still being captured; 0: it is whole; a negative errno: it never will be */

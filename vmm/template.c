@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "vmm/base/list.h"
+#include "vmm/keeper.h"
 #include "vmm/memory/copy.h"
 #include "vmm/memory/region.h"
 
@@ -20,6 +21,8 @@ struct template {
 	uint64_t size;  /* of RAM */
 	uint64_t bytes; /* that it takes, never 0: one of zeros alone takes descriptors */
 	bool known;     /* in `all` */
+	unsigned int keeps;
+	struct keeper *keeper; /* as long as there are any */
 	int fd;
 	struct memory_source *source;
 };
@@ -27,6 +30,8 @@ struct template {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Held by whoever makes one: two restores of a snapshot that is new to us make one template, not two. Taken before `lock`. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+/* Held by whoever begins or ends to keep one. */
+static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
 /* guarded by lock; the longest unused ones first */
 static struct list all = { &all, &all };
 static uint64_t limit;
@@ -53,14 +58,6 @@ static void release_done(struct job *job)
 	release(container_of(job, struct template, job));
 }
 
-static void release_on_worker(struct job *job)
-{
-	job->run = release_run;
-	job->done = release_done;
-	jobs_submit(workers, job);
-}
-
-/* By way of the loop, for it may be a worker that forgets it. */
 static void destroy(struct template *t)
 {
 	list_remove(&t->link);
@@ -68,8 +65,9 @@ static void destroy(struct template *t)
 		release(t);
 		return;
 	}
-	t->job.done = release_on_worker;
-	jobs_deliver(workers, &t->job);
+	t->job.run = release_run;
+	t->job.done = release_done;
+	jobs_submit(workers, &t->job);
 }
 
 void template_free_by(struct jobs *jobs)
@@ -228,6 +226,33 @@ void template_unref(struct template *t)
 		destroy(t);
 	}
 	pthread_mutex_unlock(&lock);
+}
+
+int template_keep(struct template *t, struct failure *why)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&keeping);
+	if (!t->keeper)
+		r = keeper_start(&t->keeper, t->fd, why);
+	if (r == 0)
+		t->keeps++;
+	pthread_mutex_unlock(&keeping);
+	return r;
+}
+
+void template_kept(struct template *t, struct keeper *keeper)
+{
+	t->keeper = keeper;
+	t->keeps = 1;
+}
+
+void template_let_go(struct template *t)
+{
+	pthread_mutex_lock(&keeping);
+	if (!--t->keeps)
+		keeper_end(steal_ptr(&t->keeper));
+	pthread_mutex_unlock(&keeping);
 }
 
 int template_fd(const struct template *t)

@@ -28,6 +28,14 @@ struct template *template_ref(struct template *t);
 /* NULL is accepted. An unused one stays known as long as all unused ones together have no more than `keep` bytes, as template_get() was told last. */
 void template_unref(struct template *t);
 
+/* Its memory outlives the daemon from now on (keeper.h), until it has been let go as often. Worker. Returns 0 or a negative errno. */
+int template_keep(struct template *t, struct failure *why);
+void template_let_go(struct template *t);
+
+/* What a keeper of the former daemon's has: kept once. Takes the keeper. */
+struct keeper;
+void template_kept(struct template *t, struct keeper *keeper);
+
 /* The memfd; the template's own. */
 int template_fd(const struct template *t);
 

@@ -252,3 +252,40 @@ test_killed_while_it_probes() {
 	wait_for 10 eval '! kill -0 $probe 2>/dev/null' || kill -KILL "$probe"
 	start # and clears up
 }
+
+# A snapshot of a few pages over a memory that no VM has any more: when the daemon dies, is told to keep, dies once more.
+test_only_snapshots_left() {
+	local before
+	start -o mem_write=1
+	with_snapshot
+	command_is ok "$F/config/memory_backend" memfd-private
+	mkdir "$F/a" "$F/b"
+	put_at base 8192 "under it"
+	ok mkdir "$F/base/snapshots/later"
+	command_is ok "$F/a/restore" "$F/base/snapshots/later"
+	put_at a 4096 "its own"
+	ok mkdir "$F/a/snapshots/s"
+	ok mkdir "$F/a/snapshots/t"
+	wait_for 20 shot_in a s complete
+	wait_for 20 shot_in a t complete
+	before=$(cksum <"$F/a/mem")
+	ok rmdir "$F/base"
+	echo stopped >"$F/a/state"
+	is "keepers" 1 "$(keepers)"
+	again
+	is "the snapshot" "$before" "$(cksum <"$F/a/snapshots/s/memory.bin")"
+	again -o keep
+	umount "$F"
+	wait_for 20 daemon_gone
+	start -o memory_backend=memfd-private
+	is "keepers after a keep" 1 "$(keepers)"
+	command_is ok "$F/b/restore" "$F/a/snapshots/s"
+	is "what is under it" "under it" "$(read_at b 8192 8)"
+	is "its own" "its own" "$(read_at b 4096 7)"
+	ok rmdir "$F/a/snapshots/s"
+	ok rmdir "$F/a"
+	is "for its child" 1 "$(keepers)"
+	ok rmdir "$F/b"
+	wait_for 10 eval '[ "$(keepers)" = 0 ]'
+}
+keepers() { ls "$S/kept" | wc -l; }

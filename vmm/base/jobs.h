@@ -25,7 +25,7 @@ int jobs_create(struct jobs **ret, sd_event *event, unsigned int threads);
 /* Waits for the jobs that run, drops nothing: done() of every job submitted has been called when this returns. NULL is accepted. */
 void jobs_destroy(struct jobs *jobs);
 
-/* Loop only. Where not even one thread can be made the job runs here and now: slow beats lost. Its done() is called later all the same. */
+/* From any thread. Where not even one thread can be made the job runs here and now: slow beats lost. Its done() is called later all the same. */
 void jobs_submit(struct jobs *jobs, struct job *job);
 
 /* From any thread: has the loop call job->done(); there is no run(). */

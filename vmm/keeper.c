@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/keeper.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "vmm/base/io.h"
+#include "vmm/base/log.h"
+#include "vmm/helper.h"
+#include "vmm/open_files.h"
+
+#define RECORD_MAX 256
+
+struct keeper {
+	struct job job;
+	struct process process;
+	char record[NAME_MAX + 1]; /* its name */
+};
+
+static int records = -1;
+static const char *state_path;
+static struct jobs *workers; /* set and cleared while nobody else is there */
+static bool leaving;
+
+void keepers_end_by(struct jobs *jobs)
+{
+	workers = jobs;
+}
+
+int keepers_open(int state, const char *path)
+{
+	state_path = path;
+	if (mkdirat(state, "kept", 0700) && errno != EEXIST)
+		return -errno;
+	records = openat(state, "kept", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return records < 0 ? -errno : 0;
+}
+
+void keepers_close(void)
+{
+	close_fd(&records);
+}
+
+void keepers_leave(void)
+{
+	leaving = true;
+}
+
+/* --- beginning ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* `word`: where it hears whether it is to go on when the daemon ends. */
+static int spawn(struct process *ret, int program, int fd, int word, struct failure *why)
+{
+	AUTO_CLOSE int output = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	const int streams[] = { word, output };
+	char path[40];
+	char *argv[] = { (char *)(uintptr_t)HELPER_KEEPER, (char *)(uintptr_t)state_path, NULL }, *envp[] = { NULL };
+	struct process_spec spec = { .path = path, .argv = argv, .envp = envp, .fds = &fd, .fd_count = 1, .output = output, .streams = streams, .netns = -1 };
+
+	if (output < 0)
+		return fail_errno(why, errno, "open /dev/null");
+	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
+	return process_spawn(ret, &spec, why);
+}
+
+/* "PID START DEVICE INODE\n" */
+static int write_record(const struct keeper *k, int fd)
+{
+	struct file_id id;
+	char line[RECORD_MAX];
+	int r = file_id_get(&id, fd);
+
+	if (r < 0)
+		return r;
+	snprintf(line, sizeof line, "%d %llu %llu %llu\n", (int)k->process.pid, (unsigned long long)k->process.start_time, (unsigned long long)id.dev,
+		 (unsigned long long)id.ino);
+	return write_anew(records, k->record, line);
+}
+
+/* One that isn't ours to reap is told as gone by its descriptor alone. */
+static void end_process(struct process *p)
+{
+	process_kill(p);
+	if (waitid(P_PID, (id_t)p->pid, &(siginfo_t){ 0 }, WEXITED) < 0 && errno == ECHILD)
+		poll(&(struct pollfd){ p->pidfd, POLLIN, 0 }, 1, -1);
+	process_finish(p);
+}
+
+static int start(struct keeper *k, int fd, struct failure *why)
+{
+	AUTO_CLOSE int program = helper_open(HELPER_KEEPER, why), word = -1, say = -1;
+	int r, ends[2];
+
+	if (program < 0)
+		return program;
+	if (pipe2(ends, O_CLOEXEC))
+		return fail_errno(why, errno, "a pipe");
+	word = ends[0];
+	say = ends[1];
+	r = spawn(&k->process, program, fd, word, why);
+	if (r < 0)
+		return r;
+	snprintf(k->record, sizeof k->record, "%d", (int)k->process.pid);
+	r = write_record(k, fd);
+	if (r == 0)
+		r = write_all(say, "", 1);
+	if (r == 0)
+		return 0;
+	unlinkat(records, k->record, 0);
+	end_process(&k->process);
+	return fail_errno(why, -r, "its record");
+}
+
+int keeper_start(struct keeper **ret, int fd, struct failure *why)
+{
+	struct keeper *k = calloc(1, sizeof *k);
+	int r = k ? start(k, fd, why) : fail(why, ENOMEM, "no memory");
+
+	if (r < 0) {
+		free(k);
+		return fail_within(why, "a process that keeps the memory");
+	}
+	*ret = k;
+	return 0;
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------------------------------- */
+
+static void end_run(struct job *job)
+{
+	struct keeper *k = container_of(job, struct keeper, job);
+
+	unlinkat(records, k->record, 0);
+	end_process(&k->process);
+}
+
+static void end_done(struct job *job)
+{
+	free(container_of(job, struct keeper, job));
+}
+
+void keeper_end(struct keeper *k)
+{
+	if (!k)
+		return;
+	if (leaving) {
+		process_finish(&k->process);
+		free(k);
+	} else if (workers) {
+		k->job.run = end_run;
+		k->job.done = end_done;
+		jobs_submit(workers, &k->job);
+	} else {
+		end_run(&k->job);
+		free(k);
+	}
+}
+
+/* --- taking over -------------------------------------------------------------------------------------------------------------------------- */
+
+static int take(struct keeper *k, int *ret_fd)
+{
+	AUTO_CLOSE int file = openat(records, k->record, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	AUTO_FREE char *line = NULL;
+	unsigned long long start, device, inode;
+	struct file_id id = { 0 };
+	size_t n;
+	int pid, r = file < 0 ? -errno : read_file(file, RECORD_MAX, &line, &n);
+
+	if (r < 0)
+		return r;
+	if (sscanf(line, "%d %llu %llu %llu", &pid, &start, &device, &inode) != 4)
+		return -EINVAL;
+	id.dev = device;
+	id.ino = inode;
+	r = process_adopt(&k->process, pid, start);
+	if (r < 0)
+		return r;
+	r = open_files_take(&k->process, &id, true);
+	if (r < 0) {
+		end_process(&k->process);
+		return r;
+	}
+	*ret_fd = r;
+	return 0;
+}
+
+static void adopt(const char *name, void (*found)(struct keeper *k, int fd, void *data), void *data)
+{
+	struct keeper *k = calloc(1, sizeof *k);
+	int fd = -1, r = -ENOMEM;
+
+	if (k) {
+		snprintf(k->record, sizeof k->record, "%s", name);
+		r = take(k, &fd);
+	}
+	if (r == 0) {
+		found(k, fd, data);
+		return;
+	}
+	if (r != -ESRCH)
+		log_warn("memory that the former daemon left to a process can't be taken over: %s", strerror(-r));
+	unlinkat(records, name, 0);
+	free(k);
+}
+
+void keepers_adopt(void (*found)(struct keeper *k, int fd, void *data), void *data)
+{
+	int fd = openat(records, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		close_fd(&fd);
+		return;
+	}
+	while ((e = readdir(d)))
+		if (strspn(e->d_name, "0123456789") == strlen(e->d_name))
+			adopt(e->d_name, found, data);
+		else if (*e->d_name != '.')
+			unlinkat(records, e->d_name, 0); /* half written: that process was never told to go on */
+	closedir(d);
+}
