@@ -337,6 +337,8 @@ static void parse_config(const cJSON *json, struct config *ret)
 {
 	const cJSON *item;
 
+	if (!cJSON_IsObject(json)) /* an array's have no names */
+		return;
 	cJSON_ArrayForEach(item, json) {
 		int key = config_find(item->string);
 
