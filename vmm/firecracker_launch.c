@@ -156,8 +156,8 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 		.groups = spec->groups,
 		.files = &files,
 		.slice = FIRECRACKER_SLICE,
-		.realtime = REALTIME_USEC,
-		.open_files = OPEN_FILES,
+		.oom_score = PROCESS_OOM_SCORE,
+		.limits = { { RLIMIT_NOFILE, OPEN_FILES }, { RLIMIT_NPROC, spec->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX }, { RLIMIT_RTTIME, REALTIME_USEC } },
 		.ret_opens = &l->opens,
 	};
 	int r = confine(&files, l, spec, why);

@@ -103,7 +103,7 @@ static int ask_process(const char *path, const char *socket, int created, unsign
 	const char *argv[] = { path, "--api-sock", socket, NULL };
 	char *envp[] = { NULL };
 	AUTO_CLOSE int out = memfd_create("forkfs:probe", MFD_CLOEXEC);
-	struct process_spec spec = { .path = path, .argv = (char *const *)(uintptr_t)argv, .envp = envp, .output = out, .netns = -1, .open_files = 1024 };
+	struct process_spec spec = { .path = path, .argv = (char *const *)(uintptr_t)argv, .envp = envp, .output = out, .netns = -1, .limits = { { RLIMIT_NOFILE, 1024 } } };
 	struct process p = { .pidfd = -1 };
 	struct last_words words;
 	int r = process_spawn(&p, &spec, why);

@@ -179,6 +179,8 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 		.netns = s->netns,
 		.groups = s->groups,
 		.files = &files,
+		.oom_score = PROCESS_OOM_SCORE,
+		.limits = { { RLIMIT_NPROC, s->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX } },
 	};
 	int r = confinement_make(&files, &(struct allow){ .fd = program, .what = ALLOW_READ | ALLOW_EXECUTE }, 1, why);
 

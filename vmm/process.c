@@ -11,6 +11,7 @@
 #include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #include <sys/wait.h>
 
 #include "vmm/aside.h"
+#include "vmm/base/log.h"
 #include "vmm/cgroup.h"
 #include "vmm/scheduling.h"
 
@@ -49,7 +51,7 @@ struct launch {
 	struct iovec iov;
 	struct msghdr message;
 	struct sched_attributes schedule;
-	struct rlimit64 open_files, core, realtime;
+	struct rlimit64 core, limits[PROCESS_LIMITS];
 	struct __user_cap_header_struct cap_header;
 	struct __user_cap_data_struct cap_data[_LINUX_CAPABILITY_U32S_3];
 	/* the child's answer */
@@ -126,11 +128,11 @@ IN_CHILD static bool keep_descriptors(struct launch *l)
 
 IN_CHILD static bool limit(struct launch *l)
 {
+	for (int i = 0; i < PROCESS_LIMITS; i++)
+		if (l->spec->limits[i].max && !did(l, "limit it", syscall(SYS_prlimit64, 0, l->spec->limits[i].resource, &l->limits[i], NULL)))
+			return false;
 	/* A core would hold the guest's memory. */
 	return did(l, "forbid core files", syscall(SYS_prlimit64, 0, RLIMIT_CORE, &l->core, NULL)) &&
-	       (!l->spec->realtime || did(l, "limit real time", syscall(SYS_prlimit64, 0, RLIMIT_RTTIME, &l->realtime, NULL))) &&
-	       (!l->spec->open_files ||
-		did(l, "limit open files", syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &l->open_files, NULL))) &&
 	       did(l, "set no_new_privs", syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
 }
 
@@ -255,6 +257,63 @@ int process_start_time(pid_t pid, uint64_t *ret)
 	return stat_field(pid, 22, ret);
 }
 
+/* Those of a former daemon, whose parent is another by now. */
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		pid_t pid;
+		uint64_t start_time;
+	} *list;
+	size_t count;
+} adopted = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static int note_adopted(const struct process *p)
+{
+	void *more;
+
+	pthread_mutex_lock(&adopted.lock);
+	more = realloc(adopted.list, (adopted.count + 1) * sizeof *adopted.list);
+	if (more) {
+		adopted.list = more;
+		adopted.list[adopted.count].pid = p->pid;
+		adopted.list[adopted.count++].start_time = p->start_time;
+	}
+	pthread_mutex_unlock(&adopted.lock);
+	return more ? 0 : -ENOMEM;
+}
+
+static void forget_adopted(const struct process *p)
+{
+	pthread_mutex_lock(&adopted.lock);
+	for (size_t i = 0; i < adopted.count; i++)
+		if (adopted.list[i].pid == p->pid && adopted.list[i].start_time == p->start_time)
+			adopted.list[i] = adopted.list[--adopted.count];
+	if (!adopted.count)
+		free_ptr(&adopted.list);
+	pthread_mutex_unlock(&adopted.lock);
+}
+
+static bool is_adopted(pid_t pid)
+{
+	uint64_t start;
+	bool is = false;
+
+	if (process_start_time(pid, &start) < 0)
+		return false;
+	pthread_mutex_lock(&adopted.lock);
+	for (size_t i = 0; i < adopted.count; i++)
+		is = is || (adopted.list[i].pid == pid && adopted.list[i].start_time == start);
+	pthread_mutex_unlock(&adopted.lock);
+	return is;
+}
+
+bool process_is_ours(pid_t pid)
+{
+	uint64_t parent;
+
+	return pid == getpid() || (stat_field(pid, 4, &parent) == 0 && (pid_t)parent == getpid()) || is_adopted(pid);
+}
+
 int process_adopt(struct process *ret, pid_t pid, uint64_t start_time)
 {
 	AUTO_CLOSE int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
@@ -268,7 +327,10 @@ int process_adopt(struct process *ret, pid_t pid, uint64_t start_time)
 		return r < 0 && r != -ENOENT ? r : -ESRCH;
 	if (poll(&(struct pollfd){ pidfd, POLLIN, 0 }, 1, 0) > 0) /* nobody has reaped it yet */
 		return -ESRCH;
-	*ret = (struct process){ .pid = pid, .pidfd = steal_fd(&pidfd), .start_time = start_time };
+	r = note_adopted(&(struct process){ .pid = pid, .start_time = start_time });
+	if (r < 0)
+		return r;
+	*ret = (struct process){ .pid = pid, .pidfd = steal_fd(&pidfd), .start_time = start_time, .adopted = true };
 	return 0;
 }
 
@@ -313,17 +375,28 @@ static int check_descriptors(const struct process_spec *spec, struct failure *wh
 	return 0;
 }
 
+/* What the daemon has itself may not be raised, by who has no CAP_SYS_RESOURCE. */
+static struct rlimit64 bound(const struct process_limit *limit)
+{
+	struct rlimit own;
+	rlim_t max = limit->max;
+
+	if (max && !getrlimit((__rlimit_resource_t)limit->resource, &own) && own.rlim_max < max)
+		max = own.rlim_max;
+	return (struct rlimit64){ max, max };
+}
+
 static void prepare(struct launch *l, const struct process_spec *spec, const char *program)
 {
 	*l = (struct launch){
 		.spec = spec,
 		.program = program,
 		.schedule = { .size = sizeof l->schedule, .nice = getpriority(PRIO_PROCESS, 0), .runtime = spec->slice },
-		.open_files = { spec->open_files, spec->open_files },
-		.realtime = { spec->realtime, spec->realtime },
 		.cap_header = { .version = _LINUX_CAPABILITY_VERSION_3 },
 		.opens_to = -1,
 	};
+	for (int i = 0; i < PROCESS_LIMITS; i++)
+		l->limits[i] = bound(&spec->limits[i]);
 	l->iov = (struct iovec){ l->control, 1 }; /* any byte */
 	l->message = (struct msghdr){ .msg_iov = &l->iov, .msg_iovlen = 1, .msg_control = l->control, .msg_controllen = sizeof l->control };
 	*CMSG_FIRSTHDR(&l->message) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
@@ -355,6 +428,23 @@ static void reap(pid_t pid, int pidfd)
 	close_fd(&pidfd);
 }
 
+/* One that can't be had is none. */
+static void set_oom_score(pid_t pid, int more)
+{
+	char path[64], value[16] = "";
+	AUTO_CLOSE int own = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC), its = -1;
+	int score;
+
+	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+	its = open(path, O_WRONLY | O_CLOEXEC);
+	if (own < 0 || its < 0 || read(own, value, sizeof value - 1) < 0)
+		return;
+	score = atoi(value) + more;
+	snprintf(value, sizeof value, "%d", score < 1000 ? score : 1000);
+	if (write(its, value, strlen(value)) < 0)
+		log_debug("%s: %m", path);
+}
+
 static int spawn(struct process *p, struct launch *l, int opens, struct failure *why)
 {
 	int r = run_child(l, &p->pid, &p->pidfd);
@@ -365,6 +455,8 @@ static int spawn(struct process *p, struct launch *l, int opens, struct failure 
 		reap(p->pid, p->pidfd);
 		return fail_errno(why, l->error, "start %s: %s", l->program, l->step);
 	}
+	if (l->spec->oom_score)
+		set_oom_score(p->pid, l->spec->oom_score);
 	r = process_start_time(p->pid, &p->start_time);
 	if (r < 0)
 		fail_errno(why, -r, "read /proc/%d/stat", (int)p->pid);
@@ -474,6 +566,8 @@ void process_finish(struct process *p)
 		return;
 	p->source = sd_event_source_disable_unref(p->source);
 	close_fd(&p->pidfd);
+	if (p->adopted)
+		forget_adopted(p);
 	p->pid = 0;
 }
 

@@ -14,6 +14,14 @@
 #include "vmm/base/failure.h"
 #include "vmm/confinement.h"
 
+#define PROCESS_LIMITS 4
+
+/* Of whoever runs as a user of its own: threads, and bytes that are never swapped out. */
+#define PROCESS_THREADS_MAX 512
+#define PROCESS_LOCKED_MAX (64u << 10)
+
+#define PROCESS_OOM_SCORE 500 /* as if it had half of all memory besides */
+
 /* What the process gets; all is borrowed for the call. It gets nothing else: every other descriptor is closed, the environment is `envp` alone,
  * it has a session of its own, the signal mask and handlers are reset. */
 struct process_spec {
@@ -31,8 +39,11 @@ struct process_spec {
 	const struct confinement *files; /* it may open only that by name; NULL: it is not confined so */
 	int netns;          /* a network namespace to join first, -1: stay */
 	uint64_t slice;     /* nanoseconds of a processor that its threads get at once where others wait (Linux 6.12), 0: as usual */
-	rlim_t realtime;    /* microseconds for which a thread with real-time priority may run without waiting, or the process is killed (RLIMIT_RTTIME), 0: leave */
-	rlim_t open_files;  /* soft and hard RLIMIT_NOFILE, 0: leave */
+	struct process_limit {
+		int resource; /* RLIMIT_ */
+		rlim_t max;   /* soft and hard, as far as the daemon has it itself; 0: as it is */
+	} limits[PROCESS_LIMITS];
+	int oom_score;      /* more than the daemon's own oom_score_adj: the kernel, out of memory, ends it before the daemon, of which all VMs are */
 	int *ret_opens;     /* not NULL: from exec(2) on its opens of files are asked about here, for opens.h; it keeps one itself, for a successor of the daemon. TUNSETIFF
 			     * succeeds and does nothing: it is given tap devices that are made (tap.h) */
 };
@@ -41,6 +52,7 @@ struct process {
 	pid_t pid; /* 0: none */
 	int pidfd;
 	uint64_t start_time; /* field 22 of /proc/PID/stat: tells a recycled pid */
+	bool adopted;        /* a former daemon started it */
 	/* the loop's */
 	sd_event_source *source;
 	void (*exited)(struct process *p, const siginfo_t *how, void *data);
@@ -54,6 +66,9 @@ int process_spawn(struct process *ret, const struct process_spec *spec, struct f
 /* Takes hold of a process that another daemon spawned: `pid`, if it is still the one that began at `start_time`. Any thread. Returns 0, -ESRCH it has ended, or another
  * negative errno; *ret is untouched on failure. */
 int process_adopt(struct process *ret, pid_t pid, uint64_t start_time);
+
+/* Whether it is the daemon itself, what it started, or what it took hold of. Any thread. */
+bool process_is_ours(pid_t pid);
 
 /* Calls `exited` on the loop, once, after the process has ended and was reaped. Of one that was adopted, and so is another's to reap, how->si_code is 0 where
  * that can't be found out any more. Returns 0 or a negative errno. */

@@ -169,7 +169,8 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 		.netns = spec->netns,
 		.groups = spec->groups,
 		.files = &files,
-		.open_files = OPEN_FILES,
+		.oom_score = PROCESS_OOM_SCORE,
+		.limits = { { RLIMIT_NOFILE, OPEN_FILES }, { RLIMIT_NPROC, spec->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX } },
 	};
 
 	if (r < 0)

@@ -58,7 +58,7 @@ reaches_nothing() {
 	command_is ok "$F/a/boot" "$T/vm/base.json"
 	wait_for 20 grep -q '^reach: through' "$F/a/log"
 	tried=$(grep '^reach' "$F/a/log")
-	is "things tried" 17 "$(wc -l <<<"$tried")"
+	is "things tried" 19 "$(wc -l <<<"$tried")"
 	is "what succeeded" "" "$(grep ': done$' <<<"$tried")"
 	is "processes" "reach processes: 0 signalled, 0 traced, 0 read" "$(grep '^reach processes' <<<"$tried")"
 }
@@ -86,6 +86,9 @@ test_from_outside() {
 		is "user" "$(status Uid | cut -f1)" "$(status_of "$fork" Uid | tr -d ' ')"
 		[ "$(status Uid | cut -f1)" -ge "$UID_FIRST" ] || bad "user $(status Uid) is not of the range"
 		is "cores" 0 "$(awk '/^Max core/ { print $5 }' "/proc/$pid/limits")"
+		is "threads" 512 "$(awk '/^Max processes/ { print $4 }' "/proc/$pid/limits")"
+		is "locked memory" 65536 "$(awk '/^Max locked/ { print $5 }' "/proc/$pid/limits")"
+		[ "$(cat "/proc/$pid/oom_score_adj")" -gt "$(cat "/proc/$DAEMON/oom_score_adj")" ] || bad "the daemon is to go before its VMM when memory is exhausted"
 		is "network devices" lo "$(tail -n +3 "/proc/$pid/net/dev" | cut -d: -f1 | xargs)"
 		is "environment" "" "$(tr '\0' '\n' <"/proc/$pid/environ" | grep -vE '^(LD_PRELOAD|FORKFS_[A-Z_]*)=')"
 		is "descriptors that nobody knows" "" "$(for fd in "/proc/$pid/fd"/*; do readlink "$fd"; done | grep -vE \

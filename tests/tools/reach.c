@@ -12,15 +12,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PID_MAX 65536
+#define THREADS_MAX 512
+#define LOCKED (1u << 20)
 
 static void tell(const char *what, const char *of, long result)
 {
@@ -73,6 +77,32 @@ static void reach_processes(void)
 	dprintf(STDERR_FILENO, "reach processes: %ld signalled, %ld traced, %ld read\n", signalled, traced, read_of);
 }
 
+/* Processes that do nothing, as many as there may be. */
+static void multiply(void)
+{
+	static pid_t made[2 * THREADS_MAX];
+	int n = 0;
+
+	while (n < (int)(sizeof made / sizeof *made) && (made[n] = fork()) > 0)
+		n++;
+	if (n < (int)(sizeof made / sizeof *made) && !made[n])
+		for (;;)
+			pause();
+	tell("makes", "1024 processes", n < (int)(sizeof made / sizeof *made) ? -1 : 0);
+	while (n)
+		kill(made[--n], SIGKILL);
+	while (wait(NULL) > 0)
+		;
+}
+
+static void lock_memory(void)
+{
+	void *at = mmap(NULL, LOCKED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	tell("locks", "a MiB", mlock(at, LOCKED));
+	munmap(at, LOCKED);
+}
+
 void reach(const char *program)
 {
 	char socket_name[100];
@@ -94,5 +124,7 @@ void reach(const char *program)
 	tell("joins", "a network", setns(open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC), CLONE_NEWNET));
 	tell("rises above", "others", setpriority(0, 0, -5));
 	reach_processes();
+	multiply();
+	lock_memory();
 	dprintf(STDERR_FILENO, "reach: through\n");
 }
