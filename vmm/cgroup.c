@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,39 +12,17 @@
 #include <time.h>
 
 #include "vmm/base/log.h"
+#include "vmm/process.h"
 
 #define CPU_PERIOD 100000 /* µs */
 #define REMOVE_NSEC 10000000
 #define REMOVE_TRIES 100
 #define MOVE_TRIES 10
 
-static const char *const names[CGROUP_CONTROLLERS] = { "memory", "cpu", "pids" };
-
-/* The group that the daemon is in, by which a controller can be had. */
-static struct {
-	char path[PATH_MAX / 2];
-	bool v2;
-	atomic_bool handed_on; /* by us */
-} place[CGROUP_CONTROLLERS]; /* path "": not here */
-
+static atomic_bool handed_on[CGROUP_CONTROLLERS]; /* by us */
 static char daemon_name[NAME_MAX - 32];
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* --- where ------------------------------------------------------------------------------------------------------------------------- */
-
-static bool has_word(const char *list, const char *word, const char *separators)
-{
-	size_t n = strlen(word);
-
-	for (const char *at = list; *at; at += strspn(at, separators)) {
-		size_t len = strcspn(at, separators);
-
-		if (len == n && !strncmp(at, word, n))
-			return true;
-		at += len;
-	}
-	return false;
-}
 
 static int write_file(const char *dir, const char *name, const char *value)
 {
@@ -56,100 +33,6 @@ static int write_file(const char *dir, const char *name, const char *value)
 		return -ENAMETOOLONG;
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd < 0 || write(fd, value, strlen(value)) < 0 ? -errno : 0;
-}
-
-static bool read_line(const char *dir, const char *name, char *ret, size_t n)
-{
-	char path[PATH_MAX];
-	FILE *f;
-	bool got;
-
-	if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-		return false;
-	f = fopen(path, "re");
-	got = f && fgets(ret, (int)n, f);
-	if (f)
-		fclose(f);
-	return got;
-}
-
-/* The daemon's path in the hierarchy of that controller, "" of version 2's. */
-static bool own_path(const char *controller, char *ret, size_t n)
-{
-	char line[PATH_MAX], *list, *path;
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	bool found = false;
-
-	while (f && !found && fgets(line, sizeof line, f)) {
-		line[strcspn(line, "\n")] = '\0';
-		list = strchr(line, ':');
-		path = list ? strchr(list + 1, ':') : NULL;
-		if (!path)
-			continue;
-		*path++ = '\0';
-		found = *controller ? has_word(list + 1, controller, ",") : !list[1];
-		if (found)
-			snprintf(ret, n, "%s", strcmp(path, "/") ? path : "");
-	}
-	if (f)
-		fclose(f);
-	return found;
-}
-
-static void consider(enum cgroup_controller c, const char *mount, bool v2)
-{
-	char own[PATH_MAX / 4], line[1024], path[sizeof place[c].path];
-
-	if (*place[c].path || !own_path(v2 ? "" : names[c], own, sizeof own) || snprintf(path, sizeof path, "%.1000s%s", mount, own) >= (int)sizeof path)
-		return;
-	if (access(path, W_OK) || (v2 && (!read_line(path, "cgroup.controllers", line, sizeof line) || !has_word(line, names[c], " \n"))))
-		return;
-	snprintf(place[c].path, sizeof place[c].path, "%s", path);
-	place[c].v2 = v2;
-}
-
-/* "… MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER": version 1 names its controllers in the last. */
-static void look_at_mount(char *line)
-{
-	char *rest = strstr(line, " - "), mount[PATH_MAX / 4], type[32], super[256];
-
-	if (!rest || sscanf(line, "%*s %*s %*s %*s %1023s", mount) != 1 || sscanf(rest, " - %31s %*s %255s", type, super) != 2)
-		return;
-	for (int c = 0; c < CGROUP_CONTROLLERS; c++)
-		if (!strcmp(type, "cgroup2") || (!strcmp(type, "cgroup") && has_word(super, names[c], ",")))
-			consider((enum cgroup_controller)c, mount, type[6]);
-}
-
-static void look(void)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[8192];
-
-	while (f && fgets(line, sizeof line, f))
-		look_at_mount(line);
-	if (f)
-		fclose(f);
-}
-
-bool cgroup_can(enum cgroup_controller c)
-{
-	pthread_once(&once, look);
-	return *place[c].path;
-}
-
-static pid_t parent_of(pid_t pid)
-{
-	char dir[32], line[64];
-	FILE *f;
-	pid_t parent = 0;
-
-	snprintf(dir, sizeof dir, "/proc/%d/status", (int)pid);
-	f = fopen(dir, "re");
-	while (f && !parent && fgets(line, sizeof line, f))
-		sscanf(line, "PPid: %d", &parent);
-	if (f)
-		fclose(f);
-	return parent;
 }
 
 /* Our own and our VMMs' move from the group to another, where there is one. Returns how many others there are, or a negative errno. */
@@ -167,7 +50,7 @@ static int move_ours(const char *from, const char *to)
 		pid_t pid = atoi(line);
 
 		line[strcspn(line, "\n")] = '\0';
-		if (pid != getpid() && parent_of(pid) != getpid())
+		if (!process_is_ours(pid))
 			others++;
 		else if (to)
 			write_file(to, "cgroup.procs", line); /* it may have ended */
@@ -179,10 +62,10 @@ static int move_ours(const char *from, const char *to)
 /* A group of version 2's that has processes can't limit any below it, unless it is the first of all. */
 static bool is_crowded(enum cgroup_controller c)
 {
-	char path[PATH_MAX];
+	const struct cgroup_place *p = cgroup_place(c);
+	char line[64];
 
-	snprintf(path, sizeof path, "%s/cgroup.type", place[c].path);
-	return *place[c].path && place[c].v2 && !access(path, F_OK) && move_ours(place[c].path, NULL) > 0;
+	return p->v2 && cgroup_read_line(p->path, "cgroup.type", line, sizeof line) && move_ours(p->path, NULL) > 0;
 }
 
 bool cgroup_is_crowded(void)
@@ -199,10 +82,10 @@ void cgroup_describe(struct text *t)
 
 	for (int c = 0; c < CGROUP_CONTROLLERS; c++)
 		if (cgroup_can((enum cgroup_controller)c))
-			text_printf(t, "%s%s (v%d)", t->len > before ? ", " : "", names[c], place[c].v2 ? 2 : 1);
+			text_printf(t, "%s%s (v%d)", t->len > before ? ", " : "", cgroup_names[c], cgroup_place(c)->v2 ? 2 : 1);
 	for (int c = 0; c < CGROUP_CONTROLLERS; c++)
 		if (!cgroup_can((enum cgroup_controller)c))
-			text_printf(t, "%snot %s", t->len > before ? ", " : "", names[c]);
+			text_printf(t, "%snot %s", t->len > before ? ", " : "", cgroup_names[c]);
 }
 
 void cgroup_set_daemon(const char *name)
@@ -219,19 +102,19 @@ static int make_dir(const char *path)
 
 static void daemon_path(enum cgroup_controller c, char ret[PATH_MAX])
 {
-	snprintf(ret, PATH_MAX, "%.2000s/%.200s", place[c].path, daemon_name);
+	snprintf(ret, PATH_MAX, "%.2000s/%.200s", cgroup_place(c)->path, daemon_name);
 }
 
 static void leaf_path(enum cgroup_controller c, char ret[PATH_MAX])
 {
-	snprintf(ret, PATH_MAX, "%.2000s/%.200s-daemon", place[c].path, daemon_name);
+	snprintf(ret, PATH_MAX, "%.2000s/%.200s-daemon", cgroup_place(c)->path, daemon_name);
 }
 
 static bool is_handed_on(enum cgroup_controller c)
 {
 	char line[256];
 
-	return read_line(place[c].path, "cgroup.subtree_control", line, sizeof line) && has_word(line, names[c], " \n");
+	return cgroup_read_line(cgroup_place(c)->path, "cgroup.subtree_control", line, sizeof line) && cgroup_has_word(line, cgroup_names[c], " \n");
 }
 
 /* A group that hands controllers on may have no process itself, but for the first of all: the daemon goes into one beside those of its VMMs, with those that have none. */
@@ -240,19 +123,19 @@ static int hand_on(enum cgroup_controller c, const char *daemon, struct failure 
 	char word[16], leaf[PATH_MAX];
 	int r = 0;
 
-	snprintf(word, sizeof word, "+%s", names[c]);
+	snprintf(word, sizeof word, "+%s", cgroup_names[c]);
 	leaf_path(c, leaf);
 	if (!is_handed_on(c)) {
-		r = write_file(place[c].path, "cgroup.subtree_control", word);
+		r = write_file(cgroup_place(c)->path, "cgroup.subtree_control", word);
 		for (int i = 0; r == -EBUSY && i < MOVE_TRIES && make_dir(leaf) == 0; i++) { /* one may be started meanwhile */
-			move_ours(place[c].path, leaf);
-			r = write_file(place[c].path, "cgroup.subtree_control", word);
+			move_ours(cgroup_place(c)->path, leaf);
+			r = write_file(cgroup_place(c)->path, "cgroup.subtree_control", word);
 		}
-		place[c].handed_on = place[c].handed_on || r == 0;
+		handed_on[c] = handed_on[c] || r == 0;
 	}
 	if (r == -EBUSY)
 		return fail(why, EBUSY, "control groups: processes that aren't the daemon's are in %s: start it in one of its own (systemd-run --scope -p Delegate=yes forkfs ...)",
-			    place[c].path);
+			    cgroup_place(c)->path);
 	if (r == 0)
 		r = write_file(daemon, "cgroup.subtree_control", word);
 	return r < 0 ? fail_errno(why, -r, "the control group %s", daemon) : 0;
@@ -264,10 +147,10 @@ static int set_limit(enum cgroup_controller c, const char *group, uint64_t limit
 
 	snprintf(value, sizeof value, "%llu", (unsigned long long)limit);
 	if (c == CGROUP_MEMORY)
-		return write_file(group, place[c].v2 ? "memory.max" : "memory.limit_in_bytes", value);
+		return write_file(group, cgroup_place(c)->v2 ? "memory.max" : "memory.limit_in_bytes", value);
 	if (c == CGROUP_PIDS)
 		return write_file(group, "pids.max", value);
-	if (!place[c].v2) {
+	if (!cgroup_place(c)->v2) {
 		snprintf(value, sizeof value, "%llu", (unsigned long long)limit * CPU_PERIOD / 100);
 		return write_file(group, "cpu.cfs_quota_us", value);
 	}
@@ -279,7 +162,7 @@ static int set_limit(enum cgroup_controller c, const char *group, uint64_t limit
 static bool is_made(enum cgroup_controller c, const int made[CGROUP_PLACES])
 {
 	for (int other = 0; other < (int)c; other++)
-		if (made[other] >= 0 && !strcmp(place[other].path, place[c].path))
+		if (made[other] >= 0 && !strcmp(cgroup_place(other)->path, cgroup_place(c)->path))
 			return true;
 	return false;
 }
@@ -290,13 +173,13 @@ static int make_in(enum cgroup_controller c, const char *name, uint64_t limit, i
 	int r;
 
 	if (!cgroup_can(c))
-		return fail(why, EOPNOTSUPP, "this host has no control groups for %s", names[c]);
+		return fail(why, EOPNOTSUPP, "this host has no control groups for %s", cgroup_names[c]);
 	daemon_path(c, daemon);
 	snprintf(group, sizeof group, "%s/%.64s", daemon, name);
 	r = make_dir(daemon);
 	if (r < 0)
 		return fail_errno(why, -r, "the control group %s", daemon);
-	r = place[c].v2 ? hand_on(c, daemon, why) : 0;
+	r = cgroup_place(c)->v2 ? hand_on(c, daemon, why) : 0;
 	if (r < 0)
 		return r;
 	if (!is_made(c, made) && mkdir(group, 0755)) /* one that is there already is another VM's */
@@ -357,13 +240,17 @@ static void go_back(void)
 	char word[16], leaf[PATH_MAX];
 
 	for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
-		snprintf(word, sizeof word, "-%s", names[c]);
-		if (place[c].handed_on && write_file(place[c].path, "cgroup.subtree_control", word) == 0)
-			place[c].handed_on = false;
+		if (!cgroup_can((enum cgroup_controller)c))
+			continue;
+		snprintf(word, sizeof word, "-%s", cgroup_names[c]);
+		if (handed_on[c] && write_file(cgroup_place(c)->path, "cgroup.subtree_control", word) == 0)
+			handed_on[c] = false;
 	}
 	for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
+		if (!cgroup_can((enum cgroup_controller)c))
+			continue;
 		leaf_path((enum cgroup_controller)c, leaf);
-		if (*place[c].path && place[c].v2 && access(leaf, F_OK) == 0 && move_ours(leaf, place[c].path) == 0)
+		if (cgroup_place(c)->v2 && access(leaf, F_OK) == 0 && move_ours(leaf, cgroup_place(c)->path) == 0)
 			rmdir(leaf);
 	}
 }

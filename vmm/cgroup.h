@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Limits of a VMM beyond its guest's RAM, by control groups: version 2 where the daemon's own group has the controller and lets it be handed on, else version 1's hierarchies. One group for each
- * VMM, below one of the daemon's. Any thread, unless said. */
+ * Limits of a VMM beyond its guest's RAM, by control groups (cgroup_place.h). One group for each VMM, below one of the daemon's. Any thread, unless said. */
 #ifndef FORKFS_CGROUP_H
 #define FORKFS_CGROUP_H
 
@@ -10,10 +9,9 @@
 
 #include "vmm/base/failure.h"
 #include "vmm/base/text.h"
+#include "vmm/cgroup_place.h"
 
 #define CGROUP_PLACES 3 /* at most: version 1 has each controller elsewhere */
-
-enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLLERS };
 
 /* 0: no limit. */
 struct cgroup_limits {
@@ -21,9 +19,6 @@ struct cgroup_limits {
 	uint64_t cpu;    /* percent of one processor */
 	uint64_t pids;   /* processes and threads */
 };
-
-/* Whether this host has it for us. Looked at once. */
-bool cgroup_can(enum cgroup_controller c);
 
 /* "memory (v1), pids (v1); not cpu". */
 void cgroup_describe(struct text *t);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/cgroup_place.h"
+
 /* Held while a probe runs: who asks meanwhile waits for that answer instead of starting a probe of its own. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -104,6 +106,7 @@ void host_memory(uint64_t *ret_available, uint64_t *ret_total)
 {
 	FILE *f = fopen("/proc/meminfo", "re");
 	unsigned long long kb;
+	uint64_t left, limit;
 	char line[128];
 
 	*ret_available = *ret_total = 0;
@@ -115,4 +118,9 @@ void host_memory(uint64_t *ret_available, uint64_t *ret_total)
 	}
 	if (f)
 		fclose(f);
+	cgroup_memory(&left, &limit);
+	if (left < *ret_available)
+		*ret_available = left;
+	if (limit < *ret_total)
+		*ret_total = limit;
 }

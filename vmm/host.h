@@ -16,7 +16,7 @@ void host_driver(const struct driver *driver, const char *binary, struct driver_
 /* Where the program is: `name` itself when it has a slash, else the first executable of that name in PATH. Returns 0 or -ENOENT. */
 int host_program(const char *name, char *ret, size_t n);
 
-/* MemAvailable and MemTotal of /proc/meminfo in bytes; 0 unknown. */
+/* MemAvailable and MemTotal of /proc/meminfo in bytes, or what the limits of the daemon's control group leave where that is less; 0 unknown. */
 void host_memory(uint64_t *ret_available, uint64_t *ret_total);
 
 #endif

@@ -361,7 +361,7 @@ static int check_room(const struct launch *l, struct failure *why)
 	if (available && need > available)
 		available += make_room(l, need - available);
 	if (available && need > available)
-		return fail(why, ENOMEM, "%llu MiB of memory are needed, the host has %llu MiB left", (unsigned long long)(need >> 20),
+		return fail(why, ENOMEM, "%llu MiB of memory are needed, %llu MiB are left", (unsigned long long)(need >> 20),
 			    (unsigned long long)(available >> 20));
 	return 0;
 }

@@ -160,7 +160,8 @@ static int take_memory(struct shoot *s, struct snapshot *snapshot)
 
 	if (r < 0)
 		return r;
-	if (fstat(s->memory, &st) == 0)
+	/* As long as it isn't whole it becomes as large as the guest's. */
+	if (fstat(capture_is_live(s->capture) && f->ram.kind == REGION_SHARED ? f->ram.fd : s->memory, &st) == 0)
 		snapshot->memory_bytes = (uint64_t)st.st_blocks * 512;
 	snapshot->dir = fcntl(s->shot->dir, F_DUPFD_CLOEXEC, 3);
 	snapshot->key.serial = s->shot->serial;

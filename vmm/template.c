@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "vmm/base/list.h"
+#include "vmm/host.h"
 #include "vmm/keeper.h"
 #include "vmm/memory/copy.h"
 #include "vmm/memory/region.h"
@@ -146,11 +147,27 @@ static struct template *alloc(uint64_t size)
 	return t;
 }
 
+/* The unused ones go first. A file's blocks are what its copy takes, at most. */
+static int check_room(const struct stat *st, uint64_t size, struct failure *why)
+{
+	uint64_t need = (uint64_t)st->st_blocks * 512 < size ? (uint64_t)st->st_blocks * 512 : size, available, total;
+
+	host_memory(&available, &total);
+	if (available && need > available)
+		available += template_forget(need - available);
+	if (!available || need <= available)
+		return 0;
+	return fail(why, ENOMEM, "%llu MiB of memory are needed for a template, %llu MiB are left", (unsigned long long)(need >> 20), (unsigned long long)(available >> 20));
+}
+
 static int make(struct template **ret, const struct stat *st, struct memory_source *source, const atomic_bool *cancelled, struct failure *why)
 {
-	struct template *t = alloc(source->size);
-	int r;
+	struct template *t;
+	int r = check_room(st, source->size, why);
 
+	if (r < 0)
+		return r;
+	t = alloc(source->size);
 	if (!t)
 		return fail(why, ENOMEM, "no memory for a template");
 	t->dev = st->st_dev;

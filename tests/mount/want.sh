@@ -104,3 +104,52 @@ test_no_processes() {
 	stop
 	wait_for 10 rmdir "$group"
 }
+
+# A control group that limits memory: memory_group NAME. Sets group, limit (the file's name) and used.
+memory_group() {
+	local v
+	for v in "/sys/fs/cgroup/memory memory.limit_in_bytes memory.usage_in_bytes" "/sys/fs/cgroup memory.max memory.current"; do
+		read -r group limit used <<<"$v"
+		[ -e "$group/cgroup.procs" ] || continue
+		group=$group/$1
+		mkdir "$group" 2>/dev/null && [ -e "$group/$limit" ] && return
+		rmdir "$group" 2>/dev/null
+	done
+	skip "no control group limits memory here"
+}
+
+# What the daemon's group leaves is what there is: nothing is begun that the kernel would have to kill somebody for.
+test_no_memory() {
+	local group limit used was i
+	memory_group "forkfs-test-$$"
+	start -o mem_write=1,fill=eager
+	echo "$DAEMON" >"$group/cgroup.procs"
+	MEMORY=64 with_snapshot
+	timeout 20 dd if=/dev/urandom of="$F/base/mem" bs=1M seek=8 count=48 iflag=fullblock conv=notrunc status=none
+	ok mkdir "$F/base/snapshots/full"
+	wait_for 20 shot_in base full complete
+	ok timeout 20 cp -r "$F/base/snapshots/full" "$T/copy"
+	mkdir "$F/a" "$F/p"
+	command_is ok "$F/p/config/memory_backend" memfd-private
+	was=$(cat "$group/$limit")
+	for ((i = 0; i < 3; i++)); do
+		echo $(($(cat "$group/$used") + (40 << 20))) >"$group/$limit"
+		command_is ENOMEM "$F/a/restore" "$F/base/snapshots/full"
+		like "error" '48 MiB of memory are needed, [0-9]+ MiB are left' "$(error_of a)"
+		command_is ENOMEM "$F/p/restore" "$T/copy"
+		like "error" '[0-9]+ MiB of memory are needed for a template, [0-9]+ MiB are left' "$(error_of p)"
+		[ "$(df -m --output=avail "$F" | tail -n 1)" -le 41 ] || bad "df: $(df -m "$F")"
+		runs_on "with little $i"
+		state_is a failed
+		state_is p failed
+		is "VMMs" 1 "$(vmms | wc -l)"
+		echo "$was" >"$group/$limit"
+	done
+	command_is ok "$F/a/restore" "$F/base/snapshots/full"
+	command_is ok "$F/p/restore" "$T/copy"
+	same_memory "$F/a/mem" "$F/p/mem" || bad "not the same memory"
+	ok rmdir "$F/a" "$F/p"
+	works_again
+	stop
+	wait_for 10 rmdir "$group"
+}
