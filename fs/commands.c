@@ -276,7 +276,7 @@ void command_config(struct file *f, fuse_req_t req, const struct command *c, siz
 	else if (fork)
 		r = fork_configure(fork, f->node->key, c->word[0], &why);
 	else
-		r = config_set(&f->fs->forks->config, f->node->key, c->word[0], &why);
+		r = forks_configure(f->fs->forks, f->node->key, c->word[0], &why);
 	if (r < 0)
 		reply_failure(req, f->fs, fork, &why);
 	else

@@ -270,16 +270,15 @@ int doctor_refresh(struct fs *fs, void (*done)(void *data), void *data)
 {
 	struct checkup *c = calloc(1, sizeof *c);
 
-	if (!c)
+	if (!c || config_copy(&c->config, &fs->forks->config, CONFIG_COUNT) < 0) {
+		free(c);
 		return -ENOMEM;
+	}
 	c->job.run = checkup_run;
 	c->job.done = checkup_done;
 	c->fs = fs;
 	c->done = done;
 	c->data = data;
-	for (int i = 0; i < CONFIG_COUNT; i++)
-		if (fs->forks->config.value[i])
-			config_set(&c->config, i, fs->forks->config.value[i], NULL);
 	jobs_submit(fs->forks->jobs, &c->job);
 	return 0;
 }

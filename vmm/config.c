@@ -202,9 +202,9 @@ int config_set(struct config *c, enum config_id id, const char *value, struct fa
 	return 0;
 }
 
-int config_copy(struct config *to, const struct config *from)
+int config_copy(struct config *to, const struct config *from, int n)
 {
-	for (int i = 0; i < CONFIG_FORK_COUNT; i++) {
+	for (int i = 0; i < n; i++) {
 		if (!from->value[i])
 			continue;
 		to->value[i] = strdup(from->value[i]);

@@ -72,8 +72,8 @@ uint64_t config_number(const struct config *c, enum config_id id);
 /* Returns 0; -EINVAL with a sentence that names the key and what it takes; -EOPNOTSUPP a value that can't be had yet; -ENOMEM. */
 int config_set(struct config *c, enum config_id id, const char *value, struct failure *why);
 
-/* Gives `to`, zeroed, the fork's part of `from`. Returns 0 or -ENOMEM. */
-int config_copy(struct config *to, const struct config *from);
+/* Gives `to`, zeroed, the first `n` of `from`: CONFIG_FORK_COUNT, a fork's part, or CONFIG_COUNT. Returns 0 or -ENOMEM. */
+int config_copy(struct config *to, const struct config *from, int n);
 void config_finish(struct config *c);
 
 /* What CONFIG_VMM_… allow a VMM. Returns whether there is any limit. */

@@ -210,7 +210,7 @@ static void join(struct fork *f)
 int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *r, uint64_t serial)
 {
 	struct fork *f = fork_find(all, r->id) ? NULL : alloc_fork(all, r->id, serial, r->uid, r->gid);
-	int e = f ? config_copy(&f->config, &r->config) : -EEXIST;
+	int e = f ? config_copy(&f->config, &r->config, CONFIG_FORK_COUNT) : -EEXIST;
 
 	if (e < 0) {
 		fork_unref(f);
@@ -244,7 +244,7 @@ static int create(struct fork **ret, struct forks *all, const char *id, enum for
 	if (r < 0)
 		return r;
 	f = alloc_fork(all, id, all->next_serial++, uid, gid);
-	if (!f || config_copy(&f->config, &all->config) < 0) {
+	if (!f || config_copy(&f->config, &all->config, CONFIG_FORK_COUNT) < 0) {
 		fork_unref(f);
 		return fail(why, ENOMEM, "fork %s: no memory", id);
 	}

@@ -141,7 +141,7 @@ struct fork {
 struct forks {
 	sd_event *event;
 	struct jobs *jobs;
-	struct config config;
+	struct config config, started; /* as it is, and as it was when the daemon began */
 	struct events events;
 	struct metrics metrics;
 	char state_path[3800];
@@ -218,6 +218,9 @@ int fork_rename(struct fork *f, const char *id, struct failure *why);
 
 /* New owner, group or mode; (uid_t)-1, (gid_t)-1, (mode_t)-1 leave it. */
 void fork_own(struct fork *f, uid_t uid, gid_t gid, mode_t mode);
+
+/* One of the daemon's settings, as config_set(); the next daemon has it, too. */
+int forks_configure(struct forks *all, enum config_id id, const char *value, struct failure *why);
 
 /* One of its settings, as config_set(). What it changes of a VM that runs already: mem_write and console_max. */
 int fork_configure(struct fork *f, enum config_id id, const char *value, struct failure *why);

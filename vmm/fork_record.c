@@ -112,7 +112,7 @@ int fork_record_take(struct fork_record *r, const struct fork *f)
 	r->state = f->state == FORK_RESTORING || f->known != FORK_KNOWN ? FORK_EMPTY : f->state;
 	if (vm)
 		take_vm(&r->vm, f);
-	if (config_copy(&r->config, &f->config) < 0)
+	if (config_copy(&r->config, &f->config, CONFIG_FORK_COUNT) < 0)
 		return -ENOMEM;
 	return take_shots(r, f);
 }

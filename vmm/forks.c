@@ -16,6 +16,7 @@
 #include "vmm/fork_private.h"
 #include "vmm/keeper.h"
 #include "vmm/pool.h"
+#include "vmm/settings.h"
 #include "vmm/template.h"
 
 #define THREADS 64
@@ -170,6 +171,34 @@ static int alloc_forks(struct forks **ret, sd_event *event, const char *state_pa
 	return 0;
 }
 
+static void save_settings(const struct forks *all)
+{
+	int r = settings_write(all->state_fd, &all->started, &all->config);
+
+	if (r < 0)
+		log_warn("the settings can't be kept for the next daemon: %s", strerror(-r));
+}
+
+static void adopt_settings(struct forks *all)
+{
+	struct failure why;
+	int r = settings_read(all->state_fd, &all->started, &all->config, &why);
+
+	if (r == 0)
+		save_settings(all); /* what this one was told is the later word from now on */
+	else if (r != -ENOENT)
+		log_warn("the settings of the former daemon are lost: %s", why.text);
+}
+
+int forks_configure(struct forks *all, enum config_id id, const char *value, struct failure *why)
+{
+	int r = config_set(&all->config, id, value, why);
+
+	if (r == 0)
+		save_settings(all);
+	return r;
+}
+
 int forks_create(struct forks **ret, sd_event *event, const char *state_path, const struct config *config, struct failure *why)
 {
 	struct forks *all;
@@ -177,11 +206,12 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 
 	if (r < 0)
 		return fail_errno(why, -r, "the daemon can't start");
-	for (int i = 0; i < CONFIG_COUNT && r == 0; i++)
-		if (config->value[i])
-			r = config_set(&all->config, i, config->value[i], why);
+	r = config_copy(&all->config, config, CONFIG_COUNT);
 	if (r == 0)
-		r = lock_state(all, why);
+		r = config_copy(&all->started, config, CONFIG_COUNT);
+	r = r < 0 ? fail_errno(why, -r, "the daemon can't start") : lock_state(all, why);
+	if (r == 0)
+		adopt_settings(all);
 	if (r == 0)
 		r = make_memory_dir(all, why);
 	if (r == 0)
@@ -269,6 +299,7 @@ static void remove_state(struct forks *all)
 	unlinkat(all->state_fd, "forks", AT_REMOVEDIR);
 	unlinkat(all->state_fd, "kept", AT_REMOVEDIR);
 	rmdir(all->memory_path);
+	unlinkat(all->state_fd, SETTINGS_FILE, 0);
 	unlinkat(all->state_fd, "lock", 0);
 	rmdir(all->state_path);
 	remove_parent(all->state_path);
@@ -296,6 +327,7 @@ void forks_destroy(struct forks *all)
 		remove_state(all);
 	events_finish(&all->events);
 	config_finish(&all->config);
+	config_finish(&all->started);
 	close_fd(&all->forks_fd);
 	close_fd(&all->lock_fd);
 	close_fd(&all->state_fd);

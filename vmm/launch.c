@@ -425,7 +425,7 @@ static int set_source(struct launch *l, struct caller *c, const char *path, cons
 	s->caller = caller_ref(c);
 	s->cancelled = &l->job.cancelled;
 	snprintf(s->path, sizeof s->path, "%s", path);
-	r = config_copy(&s->config, config);
+	r = config_copy(&s->config, config, CONFIG_FORK_COUNT);
 	for (size_t i = 0; i < ARRAY_LEN(programs) && r == 0; i++)
 		r = config_set(&s->config, programs[i], config_get(&l->all->config, programs[i]), why);
 	return r < 0 ? fail(why, ENOMEM, "no memory") : 0;

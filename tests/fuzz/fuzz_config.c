@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (config_set(&c, id, value, &why) < 0) {
 		if (why.code != EINVAL || !*why.text)
 			abort();
-	} else if (strcmp(config_get(&c, id), value) || config_copy(&copy, &c) < 0 || (id < CONFIG_FORK_COUNT && strcmp(config_get(&copy, id), value))) {
+	} else if (strcmp(config_get(&c, id), value) || config_copy(&copy, &c, CONFIG_FORK_COUNT) < 0 || (id < CONFIG_FORK_COUNT && strcmp(config_get(&copy, id), value))) {
 		abort();
 	}
 	config_number(&c, id);

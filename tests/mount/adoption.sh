@@ -289,3 +289,29 @@ test_only_snapshots_left() {
 	wait_for 10 eval '[ "$(keepers)" = 0 ]'
 }
 keepers() { ls "$S/kept" | wc -l; }
+
+# What was written into config/ is as it was; what the next daemon is told itself is the later word.
+test_settings() {
+	start -o forks_max=7,timeout=9000
+	command_is ok "$F/config/memory_backend" memfd-private
+	command_is ok "$F/config/forks_max" 9
+	command_is ok "$F/config/timeout" 9500
+	command_is EINVAL "$F/config/fill" never
+	kill_daemon
+	start -o forks_max=7,timeout=8000
+	is "one that was written" memfd-private "$(cat "$F/config/memory_backend")"
+	is "over an option that is the same" 9 "$(cat "$F/config/forks_max")"
+	is "an option that is another one" 8000 "$(cat "$F/config/timeout")"
+	is "one that was refused" auto "$(cat "$F/config/fill")"
+	kill_daemon
+	start -o forks_max=7,timeout=9000
+	is "what was overruled once" 9000 "$(cat "$F/config/timeout")"
+	kill_daemon
+	printf 'nonsense' >"$S/config.json"
+	expect_log 'settings of the former daemon are lost'
+	start
+	is "of settings that can't be read" memfd-shared "$(cat "$F/config/memory_backend")"
+	stop
+	start
+	is "after an end that was one" memfd-shared "$(cat "$F/config/memory_backend")"
+}
