@@ -129,6 +129,18 @@ static int adopt_shot(struct fork *f, const struct shot_record *r, const struct 
 	return 0;
 }
 
+/* The VMM's state is that of one of them. */
+static void tell_saved(struct fork *f, uint64_t serial)
+{
+	const struct shot *s;
+
+	list_for_each(s, &f->shots, link)
+		if (s->serial == serial && f->vm && f->driver->saved) {
+			f->saved = serial;
+			f->driver->saved(f->vm, s->snapshot->vmstate);
+		}
+}
+
 void adopt_shots(struct fork *f, const struct fork_record *r, const struct adopted_bases *bases)
 {
 	struct failure why;
@@ -136,6 +148,8 @@ void adopt_shots(struct fork *f, const struct fork_record *r, const struct adopt
 	for (size_t i = 0; i < r->shot_count; i++)
 		if (adopt_shot(f, &r->shots[i], bases, &why) < 0)
 			dropped(f, &r->shots[i], &why);
+	if (r->has_vm && r->vm.saved)
+		tell_saved(f, r->vm.saved);
 	if (r->shot_count)
 		fork_dir_write(f);
 }

@@ -148,6 +148,9 @@ struct driver {
 	/* Types into the serial console. Returns how many bytes were taken, at least 1; -EAGAIN: typable() will tell; -EIO. */
 	ssize_t (*type)(struct vm *vm, const void *data, size_t n);
 
+	/* Of one that is being adopted: as far as is known its guest has not run since this state was saved, a file that nobody changes; `fd` is borrowed. NULL: it can save it again anyway. */
+	void (*saved)(struct vm *vm, int fd);
+
 	/* Ends the process by SIGKILL whatever it does; exited() follows. */
 	void (*kill)(struct vm *vm);
 

@@ -91,6 +91,8 @@ void fork_set_state(struct fork *f, enum fork_state state)
 	if (f->state == state)
 		return;
 	f->state = state;
+	if (state == FORK_RUNNING)
+		f->saved = 0;
 	clock_gettime(CLOCK_REALTIME, &f->changed);
 	if (f->known == FORK_KNOWN)
 		fork_changed(f);

@@ -118,6 +118,7 @@ struct fork {
 	double restore_ms;   /* -1 unknown */
 	struct timespec started;
 	char exit[160];      /* how the VM ended, "" it hasn't */
+	uint64_t saved;      /* the serial of the last snapshot that was taken of it since the guest ran, 0 none */
 	bool stopping;       /* somebody asked for the end */
 
 	/* What it is busy with: at most one thing. */

@@ -66,6 +66,7 @@ static void take_vm(struct vm_record *r, const struct fork *f)
 	r->at = vm->memory.at;
 	r->noted = vm->memory.noted;
 	r->has_disk = vm->has_disk;
+	r->saved = f->saved;
 	take_origin(&r->origin, f);
 }
 
@@ -178,6 +179,7 @@ static void add_vm(cJSON *json, const struct vm_record *v)
 	add_number(json, "at", (double)v->at);
 	add_number(json, "noted", v->noted);
 	add_number(json, "has_disk", v->has_disk);
+	add_number(json, "saved", (double)v->saved);
 	add_origin(json, &v->origin);
 	recipe_print(&v->recipe, &recipe);
 	if (recipe.data)
@@ -302,6 +304,7 @@ static int parse_vm(const cJSON *json, struct vm_record *v, struct failure *why)
 	v->at = number(json, "at", JSON_INTEGER_MAX);
 	v->noted = number(json, "noted", 1);
 	v->has_disk = number(json, "has_disk", 1);
+	v->saved = number(json, "saved", JSON_INTEGER_MAX);
 	parse_origin(get(json, "origin"), &v->origin);
 	if (!v->pid || !v->start_time || !v->ram.ino)
 		return fail(why, EINVAL, "there is no telling which process and memory it has");

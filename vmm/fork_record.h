@@ -38,6 +38,7 @@ struct vm_record {
 	struct file_id ram;
 	uint64_t at;
 	bool has_disk;        /* its guest writes a disk of its own */
+	uint64_t saved;       /* the snapshot that was taken since its guest ran, 0 none */
 	bool noted;           /* what it writes is noted by the kernel */
 	struct origin_record origin;
 };

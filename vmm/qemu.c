@@ -131,9 +131,10 @@ static int copy_file(int to, int from)
 
 /* QEMU refuses a second migration of a guest that has not run since the first; its state is the first's. Only what was typed meanwhile is
  * not in it. */
-static void hold_state(struct qemu *q)
+static void hold_state(struct qemu *q, int state)
 {
-	q->held = fcntl(q->state, F_DUPFD_CLOEXEC, 3);
+	close_fd(&q->held);
+	q->held = fcntl(state, F_DUPFD_CLOEXEC, 3);
 	if (q->held < 0)
 		log_warn("%s: the state can't be kept: another snapshot needs the guest to run first", q->spec.id);
 }
@@ -145,7 +146,7 @@ static void finish_migration(struct qemu *q)
 	q->accepted = q->migrated = false;
 	if (q->request == SAVE) {
 		q->retries = RETRIES;
-		hold_state(q);
+		hold_state(q, q->state);
 	}
 	answered(q, NULL);
 }
@@ -495,10 +496,15 @@ static int start(struct vm **ret, const struct vm_spec *spec, const struct vm_wa
 
 /* --- adoption ---------------------------------------------------------------------------------------------------------------------- */
 
+/* It may have run since the record was written. */
 static void on_adopted(const struct failure *why, const cJSON *result, void *data)
 {
-	(void)result;
-	answered(data, why);
+	const char *status = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(result, "status"));
+	struct qemu *q = data;
+
+	if (!status || strcmp(status, "postmigrate"))
+		close_fd(&q->held);
+	answered(q, why);
 }
 
 /* Both sockets listen still; QEMU takes a new client when it has noticed the end of the last one. */
@@ -698,6 +704,11 @@ static void save(struct vm *vm, int fd)
 	answer_later(q);
 }
 
+static void saved(struct vm *vm, int fd)
+{
+	hold_state(of(vm), fd);
+}
+
 static ssize_t type(struct vm *vm, const void *data, size_t n)
 {
 	return typist_type(&of(vm)->typist, data, n);
@@ -722,6 +733,7 @@ const struct driver driver_qemu = {
 	.pause = pause_,
 	.expect_save = expect_save,
 	.save = save,
+	.saved = saved,
 	.keep = keep,
 	.adopt = adopt,
 	.type = type,

@@ -88,6 +88,8 @@ static void shoot_finish(struct shoot *s)
 	if (op)
 		op->cancel = NULL;
 	tell(s);
+	if (!failed && !s->was_running)
+		f->saved = s->shot->serial;
 	if (!failed)
 		capture_go_on(s->capture, s->shot, s->snapshot);
 	else if (s->capture)

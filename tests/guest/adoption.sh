@@ -29,6 +29,7 @@ test_half_filled() {
 	command_is ok "$F/private-of-p/restore" "$F/p/snapshots/s"
 	child still "$READY"
 	command_is ok "$F/still/state" paused
+	ok mkdir "$F/still/snapshots/first"
 	before=$(ticks p)
 	kill_daemon
 	until_true 20 eval "tr -d '\r' <$S/forks/*/console.txt | grep -qx 'tick $((before + 2))'" # it runs on
@@ -40,8 +41,14 @@ test_half_filled() {
 		wait_for 60 shot_in "$f" after complete
 	done
 	state_is still paused
+	ok mkdir "$F/still/snapshots/again"
+	child of-still "$F/still/snapshots/again"
+	sums of-still
 	command_is ok "$F/still/state" running
 	sums still
+	ok mkdir "$F/still/snapshots/later"
+	child of-later "$F/still/snapshots/later"
+	sums of-later
 	child grandchild "$F/a/snapshots/after"
 	sums grandchild
 	child old "$F/p/snapshots/s"
