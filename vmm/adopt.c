@@ -175,6 +175,12 @@ static int find_record(struct search *s, const char *dir, struct fork_record *re
 	return r == 0 && !fork_dir_committed(s->all, ret->launch) ? -ENOENT : r;
 }
 
+/* Its maker may wait for that. */
+static void tell_gone(struct forks *all, const struct fork_record *r)
+{
+	events_add(&all->events, config_number(&all->config, CONFIG_EVENTS_MAX), r->uid, &(struct event_facts){ .fork = r->id, .what = "gone" });
+}
+
 static void find_fork(struct search *s, const char *dir)
 {
 	struct found *found = calloc(1, sizeof *found);
@@ -191,6 +197,8 @@ static void find_fork(struct search *s, const char *dir)
 		revive(s, dir, found);
 		return;
 	}
+	if (r == 1)
+		tell_gone(s->all, &found->record);
 	if (r < 0 && r != -ENOENT)
 		unreadable(s, dir, &found->record, r, &why);
 	else

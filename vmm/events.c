@@ -11,7 +11,7 @@
 
 void events_init(struct events *e)
 {
-	*e = (struct events){ 0 };
+	*e = (struct events){ .file = EVENTS_FILE_NONE };
 	list_init(&e->grown);
 }
 
@@ -27,6 +27,7 @@ static void drop_front(struct events *e, size_t n)
 
 void events_finish(struct events *e)
 {
+	events_file_close(&e->file);
 	drop_front(e, e->count);
 	free(e->ring);
 	e->ring = NULL;
@@ -107,20 +108,49 @@ static int make_room(struct events *e, uint64_t max)
 	return 0;
 }
 
+static int append(struct events *e, uint64_t max, uid_t uid, char *line, size_t n)
+{
+	if (make_room(e, max) < 0)
+		return -ENOMEM;
+	e->ring[e->count++] = (struct event){ .number = e->next++, .uid = uid, .len = n, .line = line };
+	return 0;
+}
+
 void events_add(struct events *e, uint64_t max, uid_t uid, const struct event_facts *facts)
 {
 	AUTO_FREE char *json = print(facts);
 	char *line = NULL;
 	int n = json ? asprintf(&line, "%s\n", json) : -1;
 
-	if (n < 0 || make_room(e, max) < 0) {
+	if (n < 0 || append(e, max, uid, line, (size_t)n) < 0) {
 		log_warn("no memory for an event: %s %s", facts->fork ?: "", facts->what);
 		if (n >= 0)
 			free(line);
 		return;
 	}
-	e->ring[e->count++] = (struct event){ .number = e->next++, .uid = uid, .len = (size_t)n, .line = line };
+	events_file_add(&e->file, max, uid, line);
 	signal_emit(&e->grown);
+}
+
+struct restore {
+	struct events *events;
+	uint64_t max;
+};
+
+static void on_found(uid_t uid, const char *line, size_t n, void *data)
+{
+	struct restore *r = data;
+	char *copy = strndup(line, n);
+
+	if (!copy || append(r->events, r->max, uid, copy, n) < 0)
+		free(copy);
+}
+
+int events_keep(struct events *e, int state, uint64_t max)
+{
+	struct restore r = { e, max };
+
+	return events_file_open(&e->file, state, on_found, &r);
 }
 
 static bool sees(uid_t reader, const struct event *event)

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "vmm/base/signal.h"
+#include "vmm/events_file.h"
 
 #define EVENTS_ALL ((uid_t)-1) /* as a reader: everybody's */
 
@@ -24,6 +25,7 @@ struct events {
 	struct event *ring;
 	size_t count, size; /* kept, and room */
 	uint64_t next;      /* the number of the next one */
+	struct events_file file;
 	struct list grown;
 };
 
@@ -35,6 +37,9 @@ struct events_cursor {
 
 void events_init(struct events *e);
 void events_finish(struct events *e);
+
+/* Takes those that a former daemon left in the directory `state`, `max` at most; from now on they are left there, too. Returns 0 or a negative errno. */
+int events_keep(struct events *e, int state, uint64_t max);
 
 struct event_step {
 	const char *name;

@@ -212,6 +212,8 @@ int forks_create(struct forks **ret, sd_event *event, const char *state_path, co
 	r = r < 0 ? fail_errno(why, -r, "the daemon can't start") : lock_state(all, why);
 	if (r == 0)
 		adopt_settings(all);
+	if (r == 0 && (r = events_keep(&all->events, all->state_fd, config_number(&all->config, CONFIG_EVENTS_MAX))) < 0)
+		fail_errno(why, -r, "%s/events", state_path);
 	if (r == 0)
 		r = make_memory_dir(all, why);
 	if (r == 0)
@@ -300,6 +302,7 @@ static void remove_state(struct forks *all)
 	unlinkat(all->state_fd, "kept", AT_REMOVEDIR);
 	rmdir(all->memory_path);
 	unlinkat(all->state_fd, SETTINGS_FILE, 0);
+	events_file_remove(all->state_fd);
 	unlinkat(all->state_fd, "lock", 0);
 	rmdir(all->state_path);
 	remove_parent(all->state_path);

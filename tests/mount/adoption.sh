@@ -315,3 +315,33 @@ test_settings() {
 	start
 	is "after an end that was one" memfd-shared "$(cat "$F/config/memory_backend")"
 }
+
+# What happened stays known, to whom it was; and it goes on.
+test_events() {
+	local before i
+	start -o allow_other,events_max=40
+	booted a
+	another() { setpriv --reuid 12345 --regid 12345 --clear-groups "$@"; }
+	chmod 0755 "$T"
+	ok another mkdir "$F/of-another"
+	ok mkdir "$F/removed"
+	before=$(cat "$F/events")
+	kill_daemon
+	printf 'cut sho' >>"$S/events"
+	for i in "$S"/forks/*/record.json; do ! grep -q '"id":"removed"' "$i" || mv "$i" "${i%record.json}removed.json"; done # as it is when the daemon dies on the way
+	start -o allow_other,events_max=40
+	is "events of before" "$before" "$(head -n "$(wc -l <<<"$before")" "$F/events")"
+	like "the adoption" '"a","event":"adopted"' "$(tail -n +"$(($(wc -l <<<"$before") + 1))" "$F/events")"
+	like "a removal under way" '"removed","event":"gone"' "$(cat "$F/events")"
+	is "what another one sees" 1 "$(another cat "$F/events" | wc -l)"
+	again -o allow_other,events_max=40
+	like "what followed the line that was cut short" '"removed","event":"gone"' "$(cat "$F/events")"
+	for ((i = 0; i < 60; i++)); do ok mkdir "$F/x"; ok rmdir "$F/x"; done
+	wait_for 10 eval '! grep -q "\"x\"" <(ls "$F")'
+	before=$(tail -n 10 "$F/events")
+	again -o allow_other,events_max=40
+	like "the last ones" . "$before"
+	grep -qF -- "$(tail -n 1 <<<"$before")" "$F/events" || bad "the last events are not there any more"
+	[ "$(wc -l <"$F/events")" -le 40 ] || bad "$(wc -l <"$F/events") are kept"
+	[ "$(cat "$S"/events* | wc -l)" -le 80 ] || bad "$(cat "$S"/events* | wc -l) lines are kept"
+}
