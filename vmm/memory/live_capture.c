@@ -192,10 +192,25 @@ static int capture_cluster(struct live_capture *c, uint64_t page)
 	return capture_range(c, from, to < pages_of(c) ? to : pages_of(c));
 }
 
+/* Whether it costs nothing to take the page for a written one: of a private region it would become one of its own. */
+static bool may_note(const struct live_capture *c, uint64_t page)
+{
+	return c->image->pagemap < 0 || page_bits_test(&c->image->own, page);
+}
+
+/* Who writes to a page is about to write to those beside it, and has to wait for each that is protected. */
 static int note(struct live_capture *c, uint64_t page)
 {
-	page_bits_set(&c->noted, page);
-	return protect(c, page, page + 1, false);
+	uint64_t first = page - page % c->cluster, end = first + c->cluster, from = page, to = page + 1;
+
+	if (end > pages_of(c))
+		end = pages_of(c);
+	while (from > first && may_note(c, from - 1))
+		from--;
+	while (to < end && may_note(c, to))
+		to++;
+	page_bits_set_range(&c->noted, from, to);
+	return protect(c, from, to, false);
 }
 
 /* A page that is captured already was placed since. */
