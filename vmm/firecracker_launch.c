@@ -10,6 +10,7 @@
 
 #include "vmm/firecracker_files.h"
 #include "vmm/sockets.h"
+#include "vmm/vm_process.h"
 
 #define OPEN_FILES 1024 /* it puts a descriptor at the highest number */
 #define ID_MAX 64
@@ -141,29 +142,20 @@ static int spawn(struct firecracker_launched *l, const int streams[2], const str
 	const char *envp[] = { "TZ=UTC0", NULL }; /* else it looks for the time zone's file when it first logs */
 	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
 	const int fds[] = { l->sockets, l->leash.theirs, l->console }; /* the console's writing end, too: without one it would read the end when this daemon dies */
-	struct process_spec p = {
-		.path = spec->program->path,
-		.argv = (char *const *)(uintptr_t)argv,
-		.envp = (char *const *)(uintptr_t)envp,
-		.fds = fds,
-		.fd_count = ARRAY_LEN(fds),
-		.output = spec->log,
-		.streams = streams,
-		.drop = spec->drop,
-		.uid = spec->uid,
-		.gid = spec->gid,
-		.netns = spec->netns,
-		.groups = spec->groups,
-		.files = &files,
-		.slice = FIRECRACKER_SLICE,
-		.oom_score = PROCESS_OOM_SCORE,
-		.limits = { { RLIMIT_NOFILE, OPEN_FILES }, { RLIMIT_NPROC, spec->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX }, { RLIMIT_RTTIME, REALTIME_USEC } },
-		.ret_opens = &l->opens,
-	};
+	struct process_spec p = vm_process(spec, &files, OPEN_FILES);
 	int r = confine(&files, l, spec, why);
 
 	if (r < 0)
 		return r;
+	p.path = spec->program->path;
+	p.argv = (char *const *)(uintptr_t)argv;
+	p.envp = (char *const *)(uintptr_t)envp;
+	p.fds = fds;
+	p.fd_count = ARRAY_LEN(fds);
+	p.streams = streams;
+	p.slice = FIRECRACKER_SLICE;
+	p.limits[PROCESS_LIMITS - 1] = (struct process_limit){ RLIMIT_RTTIME, REALTIME_USEC };
+	p.ret_opens = &l->opens;
 	firecracker_socket_path(l->sockets, FIRECRACKER_API, api, sizeof api);
 	make_id(id, spec->id);
 	r = process_spawn(&l->process, &p, why);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a successor needs of a fork, under the state directory: STATE/forks/SERIAL/ with record.json, console, log and the VMM's sockets. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -120,32 +119,23 @@ int fork_dir_record(int dir, const char *name, uid_t uid, struct failure *why)
 	return steal_fd(&fd);
 }
 
-static int remove_entries(int dir)
+static void remove_entry(int dir, const char *name, void *data)
 {
-	DIR *d = fdopendir(dir);
-	struct dirent *e;
-	int r = 0;
+	int *r = data;
 
-	if (!d) {
-		r = -errno;
-		close(dir);
-		return r;
-	}
-	while ((e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			r = remove_tree(dirfd(d), e->d_name) ?: r;
-	closedir(d);
-	return r;
+	*r = remove_tree(dir, name) ?: *r;
 }
 
 int remove_tree(int parent, const char *name)
 {
-	int dir, r;
+	int dir, r, left = 0;
 
 	if (!unlinkat(parent, name, 0) || errno == ENOENT)
 		return 0;
 	dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	r = dir < 0 ? -errno : remove_entries(dir);
+	r = dir < 0 ? -errno : 0;
+	if (r == 0)
+		r = each_name(dir, remove_entry, &left) ?: left;
 	if (!unlinkat(parent, name, AT_REMOVEDIR) || errno == ENOENT)
 		return 0;
 	r = r ?: -errno;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/keeper.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -190,7 +189,12 @@ static int take(struct keeper *k, int *ret_fd)
 	return 0;
 }
 
-static void adopt(const char *name, void (*found)(struct keeper *k, int fd, void *data), void *data)
+struct finder {
+	void (*found)(struct keeper *k, int fd, void *data);
+	void *data;
+};
+
+static void adopt(const char *name, const struct finder *f)
 {
 	struct keeper *k = calloc(1, sizeof *k);
 	int fd = -1, r = -ENOMEM;
@@ -200,7 +204,7 @@ static void adopt(const char *name, void (*found)(struct keeper *k, int fd, void
 		r = take(k, &fd);
 	}
 	if (r == 0) {
-		found(k, fd, data);
+		f->found(k, fd, f->data);
 		return;
 	}
 	if (r != -ESRCH)
@@ -209,20 +213,16 @@ static void adopt(const char *name, void (*found)(struct keeper *k, int fd, void
 	free(k);
 }
 
+/* A name that is no number is half written: that process was never told to go on. */
+static void each_record(int dir, const char *name, void *data)
+{
+	if (strspn(name, "0123456789") == strlen(name))
+		adopt(name, data);
+	else
+		unlinkat(dir, name, 0);
+}
+
 void keepers_adopt(void (*found)(struct keeper *k, int fd, void *data), void *data)
 {
-	int fd = openat(records, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-
-	if (!d) {
-		close_fd(&fd);
-		return;
-	}
-	while ((e = readdir(d)))
-		if (strspn(e->d_name, "0123456789") == strlen(e->d_name))
-			adopt(e->d_name, found, data);
-		else if (*e->d_name != '.')
-			unlinkat(records, e->d_name, 0); /* half written: that process was never told to go on */
-	closedir(d);
+	each_name(openat(records, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_record, &(struct finder){ found, data });
 }

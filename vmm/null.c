@@ -11,6 +11,7 @@
 #include "vmm/handover.h"
 #include "vmm/helper.h"
 #include "vmm/last_words.h"
+#include "vmm/vm_process.h"
 
 static const char state_bytes[] = "forkfs null state 1\n";
 #define STATE_SIZE (sizeof state_bytes - 1)
@@ -166,26 +167,16 @@ static int spawn(struct null *n, int program, int control, int uffd, struct fail
 	char *envp[] = { NULL };
 	const int fds[] = { s->ram->fd, control, uffd };
 	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
-	struct process_spec p = {
-		.path = path,
-		.argv = argv,
-		.envp = envp,
-		.fds = fds,
-		.fd_count = ARRAY_LEN(fds) - (uffd < 0),
-		.output = s->log,
-		.drop = s->drop,
-		.uid = s->uid,
-		.gid = s->gid,
-		.netns = s->netns,
-		.groups = s->groups,
-		.files = &files,
-		.oom_score = PROCESS_OOM_SCORE,
-		.limits = { { RLIMIT_NPROC, s->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX } },
-	};
+	struct process_spec p = vm_process(s, &files, 0);
 	int r = confinement_make(&files, &(struct allow){ .fd = program, .what = ALLOW_READ | ALLOW_EXECUTE }, 1, why);
 
 	if (r < 0)
 		return r;
+	p.path = path;
+	p.argv = argv;
+	p.envp = envp;
+	p.fds = fds;
+	p.fd_count = ARRAY_LEN(fds) - (uffd < 0);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", program);
 	snprintf(fd, sizeof fd, "%d", s->ram->fd);
 	snprintf(size, sizeof size, "%llu", (unsigned long long)s->ram->size);

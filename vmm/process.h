@@ -16,12 +16,6 @@
 
 #define PROCESS_LIMITS 4
 
-/* Of whoever runs as a user of its own: threads, and bytes that are never swapped out. */
-#define PROCESS_THREADS_MAX 512
-#define PROCESS_LOCKED_MAX (64u << 10)
-
-#define PROCESS_OOM_SCORE 500 /* as if it had half of all memory besides */
-
 /* What the process gets; all is borrowed for the call. It gets nothing else: every other descriptor is closed, the environment is `envp` alone,
  * it has a session of its own, the signal mask and handlers are reset. */
 struct process_spec {

@@ -11,6 +11,7 @@
 #include "vmm/helper.h"
 #include "vmm/qemu_args.h"
 #include "vmm/sockets.h"
+#include "vmm/vm_process.h"
 
 #define OPEN_FILES 512
 #define STATE_BYTES (1 << 20) /* of a pipe: what most device states fit in at once */
@@ -157,25 +158,14 @@ static int spawn(struct process *ret, const struct vm_spec *spec, const struct q
 	const int all[] = { d->control, d->console, d->record, d->ram, d->handover, d->preload, d->kvm, d->uffd, d->incoming, d->kernel, d->initrd };
 	AUTO_CONFINEMENT struct confinement files = CONFINEMENT_NONE;
 	int kept[ARRAY_LEN(all)], r = confine(&files, spec, d->preload, why);
-	struct process_spec p = {
-		.path = spec->program->path,
-		.argv = argv,
-		.envp = envp,
-		.fds = kept,
-		.output = spec->log,
-		.drop = spec->drop,
-		.uid = spec->uid,
-		.gid = spec->gid,
-		.netns = spec->netns,
-		.groups = spec->groups,
-		.files = &files,
-		.oom_score = PROCESS_OOM_SCORE,
-		.limits = { { RLIMIT_NOFILE, OPEN_FILES }, { RLIMIT_NPROC, spec->drop ? PROCESS_THREADS_MAX : 0 }, { RLIMIT_MEMLOCK, PROCESS_LOCKED_MAX } },
-	};
+	struct process_spec p = vm_process(spec, &files, OPEN_FILES);
 
 	if (r < 0)
 		return r;
-
+	p.path = spec->program->path;
+	p.argv = argv;
+	p.envp = envp;
+	p.fds = kept;
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (all[i] >= 0)
 			kept[p.fd_count++] = all[i];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/base/io.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
@@ -83,4 +84,22 @@ int write_anew(int dir, const char *name, const char *text)
 	if (r < 0)
 		unlinkat(dir, aside, 0);
 	return r;
+}
+
+int each_name(int fd, void (*each)(int dir, const char *name, void *data), void *data)
+{
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	int r;
+
+	if (!d) {
+		r = fd < 0 ? 0 : -errno;
+		close_fd(&fd);
+		return r;
+	}
+	while ((e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			each(dirfd(d), e->d_name, data);
+	closedir(d);
+	return 0;
 }

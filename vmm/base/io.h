@@ -23,4 +23,7 @@ int write_all(int fd, const char *data, size_t n);
  * nothing has changed. */
 int write_anew(int dir, const char *name, const char *text);
 
+/* Calls `each` with every name in the directory `fd`, which it takes; -1 is one without names. Returns 0 or a negative errno. */
+int each_name(int fd, void (*each)(int dir, const char *name, void *data), void *data);
+
 #endif
