@@ -4,7 +4,6 @@
  * (VMMs that wait, children of a launch under way) has ended with that daemon by itself, or is ended and removed here. */
 #include "vmm/adopt.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -175,6 +174,16 @@ static int find_record(struct search *s, const char *dir, struct fork_record *re
 	return r == 0 && !fork_dir_committed(s->all, ret->launch) ? -ENOENT : r;
 }
 
+/* Children of a snapshot of its may wait for memory that only its VM has. */
+static bool is_awaited(const struct fork_record *r)
+{
+	bool awaited = false;
+
+	for (size_t i = 0; r->has_vm && i < r->shot_count; i++)
+		awaited = awaited || (r->shots[i].described && !r->shots[i].complete && !access(r->shots[i].path, F_OK));
+	return awaited;
+}
+
 /* Its maker may wait for that. */
 static void tell_gone(struct forks *all, const struct fork_record *r)
 {
@@ -193,7 +202,8 @@ static void find_fork(struct search *s, const char *dir)
 		return;
 	}
 	r = find_record(s, dir, &found->record, &why);
-	if (r == 0) {
+	found->record.removed = r == 1;
+	if (r == 0 || (r == 1 && is_awaited(&found->record))) {
 		revive(s, dir, found);
 		return;
 	}
@@ -206,39 +216,24 @@ static void find_fork(struct search *s, const char *dir)
 	free(found);
 }
 
-static void each_in(int fd, void (*each)(struct search *, int dir, const char *name), struct search *s)
-{
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-
-	if (!d) {
-		close_fd(&fd);
-		return;
-	}
-	while ((e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			each(s, dirfd(d), e->d_name);
-	closedir(d);
-}
-
-static void each_fork(struct search *s, int dir, const char *name)
+static void each_fork(int dir, const char *name, void *data)
 {
 	(void)dir;
 	if (strncmp(name, LAUNCH_PREFIX, strlen(LAUNCH_PREFIX)))
-		find_fork(s, name);
+		find_fork(data, name);
 }
 
 /* The records of those that they were for count by themselves by now. */
-static void each_launch(struct search *s, int dir, const char *name)
+static void each_launch(int dir, const char *name, void *data)
 {
-	(void)s;
+	(void)data;
 	if (!strncmp(name, LAUNCH_PREFIX, strlen(LAUNCH_PREFIX)))
 		unlinkat(dir, name, 0);
 }
 
-static void each_waiting(struct search *s, int dir, const char *name)
+static void each_waiting(int dir, const char *name, void *data)
 {
-	(void)s;
+	(void)data;
 	remove_tree(dir, name); /* the VMM ended with that daemon */
 }
 
@@ -254,9 +249,9 @@ static bool is_shot(const struct forks *all, const char *file)
 	return false;
 }
 
-static void each_memory(struct search *s, int dir, const char *name)
+static void each_memory(int dir, const char *name, void *data)
 {
-	if (!is_shot(s->all, name))
+	if (!is_shot(((struct search *)data)->all, name))
 		remove_tree(dir, name);
 }
 
@@ -308,6 +303,15 @@ static void on_kept(struct keeper *k, int fd, void *data)
 	close_fd(&fd);
 }
 
+/* It has given what was wanted of it. */
+static void end_removed(struct fork *f)
+{
+	if (f->task)
+		f->task->removed(f);
+	else
+		fork_dispose(f);
+}
+
 static void take_over(struct search *s)
 {
 	struct adopted_bases bases = { 0 };
@@ -320,8 +324,11 @@ static void take_over(struct search *s)
 	while (take_vms(s, &bases, false))
 		;
 	take_vms(s, &bases, true);
-	list_for_each(f, &s->found, link)
+	list_for_each(f, &s->found, link) {
 		adopt_shots(f->fork, &f->record, &bases);
+		if (f->record.removed)
+			end_removed(f->fork);
+	}
 	while ((f = list_first(&s->found, struct found, link))) {
 		list_remove(&f->link);
 		fork_record_finish(&f->record);
@@ -340,12 +347,12 @@ void forks_adopt(struct forks *all)
 	struct search s = { .all = all };
 
 	list_init(&s.found);
-	each_in(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_fork, &s);
+	each_name(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_fork, &s);
 	note_serials(&s);
 	take_over(&s);
-	each_in(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_launch, &s);
-	each_in(openat(all->state_fd, "pool", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_waiting, &s);
-	each_in(open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_memory, &s);
+	each_name(openat(all->state_fd, "forks", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_launch, &s);
+	each_name(openat(all->state_fd, "pool", O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_waiting, &s);
+	each_name(open(all->memory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), each_memory, &s);
 }
 
 bool forks_adopted(const struct forks *all)

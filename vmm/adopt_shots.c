@@ -146,10 +146,12 @@ void adopt_shots(struct fork *f, const struct fork_record *r, const struct adopt
 	struct failure why;
 
 	for (size_t i = 0; i < r->shot_count; i++)
-		if (adopt_shot(f, &r->shots[i], bases, &why) < 0)
+		if (r->shots[i].dropped || r->removed)
+			remove_tree(AT_FDCWD, r->shots[i].path); /* whoever waits for its memory has it open */
+		else if (adopt_shot(f, &r->shots[i], bases, &why) < 0)
 			dropped(f, &r->shots[i], &why);
 	if (r->has_vm && r->vm.saved)
 		tell_saved(f, r->vm.saved);
-	if (r->shot_count)
+	if (r->shot_count && !r->removed)
 		fork_dir_write(f);
 }

@@ -26,8 +26,11 @@ static void tell_complete(struct capture *c)
 
 	snapshot_settle(c->snapshot, c->result);
 	s->state = c->result == 0 ? SHOT_COMPLETE : SHOT_FAILED;
-	if (!s->fork)
+	if (!s->fork) {
+		if (!f->removed)
+			fork_dir_write(f); /* a successor needn't finish it */
 		return;
+	}
 	if (c->result == 0) {
 		fork_event(f, (struct event_facts){ .what = "snapshot-complete", .snapshot = s->name });
 	} else {

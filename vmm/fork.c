@@ -211,7 +211,7 @@ static void join(struct fork *f)
 
 int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *r, uint64_t serial)
 {
-	struct fork *f = fork_find(all, r->id) ? NULL : alloc_fork(all, r->id, serial, r->uid, r->gid);
+	struct fork *f = !r->removed && fork_find(all, r->id) ? NULL : alloc_fork(all, r->id, serial, r->uid, r->gid);
 	int e = f ? config_copy(&f->config, &r->config, CONFIG_FORK_COUNT) : -EEXIST;
 
 	if (e < 0) {
@@ -227,13 +227,17 @@ int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *
 	snprintf(f->snapshot, sizeof f->snapshot, "%s", r->snapshot);
 	init_records(f);
 	e = fork_dir_open(f);
-	if (e == 0)
+	if (e == 0 && !r->removed)
 		e = enter(f);
 	if (e < 0) {
 		fork_unref(f);
 		return e;
 	}
-	join(f);
+	f->removed = r->removed;
+	if (f->removed)
+		list_append(&all->leaving, &f->link);
+	else
+		join(f);
 	*ret = f;
 	return 0;
 }

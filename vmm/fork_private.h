@@ -92,7 +92,7 @@ void fork_dispose(struct fork *f);
 /* adopt.c: takes over what an earlier daemon left under the state directory. */
 void forks_adopt(struct forks *all);
 
-/* fork.c: a fork as its record has it, but for its VM and snapshots. Returns 0 or a negative errno. */
+/* fork.c: a fork as its record has it, but for its VM and snapshots; one that was removed is nobody's to find. Returns 0 or a negative errno. */
 struct fork_record;
 int fork_revive(struct fork **ret, struct forks *all, const struct fork_record *r, uint64_t serial);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/capture.h"
 #include "vmm/fork_private.h"
 #include "vmm/json.h"
 #include "vmm/snapshot.h"
@@ -85,10 +86,18 @@ static void take_shot(struct shot_record *r, const struct shot *s)
 		file_id_get(&r->base, template_fd(snapshot->template));
 }
 
+/* A snapshot that was dropped and is still being captured, for its children. */
+static const struct shot *awaited(const struct fork *f)
+{
+	const struct capture *c = f->capture;
+
+	return c && c->shot && !c->shot->fork && !c->ending ? c->shot : NULL;
+}
+
 static int take_shots(struct fork_record *r, const struct fork *f)
 {
-	const struct shot *s;
-	size_t n = 0;
+	const struct shot *s, *dropped = awaited(f);
+	size_t n = dropped != NULL;
 
 	list_for_each(s, &f->shots, link)
 		n++;
@@ -97,6 +106,10 @@ static int take_shots(struct fork_record *r, const struct fork *f)
 		return -ENOMEM;
 	list_for_each(s, &f->shots, link)
 		take_shot(&r->shots[r->shot_count++], s);
+	if (dropped) {
+		take_shot(&r->shots[r->shot_count], dropped);
+		r->shots[r->shot_count++].dropped = true;
+	}
 	return 0;
 }
 
@@ -197,6 +210,7 @@ static void add_shot(cJSON *array, const struct shot_record *s)
 	add_number(json, "described", s->described);
 	add_number(json, "complete", s->complete);
 	add_number(json, "delta", s->delta);
+	add_number(json, "dropped", s->dropped);
 	add_file(json, "base", &s->base);
 	cJSON_AddItemToArray(array, json);
 }
@@ -329,6 +343,7 @@ static int parse_shots(const cJSON *array, struct fork_record *r, struct failure
 		s->described = number(json, "described", 1);
 		s->complete = number(json, "complete", 1);
 		s->delta = number(json, "delta", 1);
+		s->dropped = number(json, "dropped", 1);
 		file_id(json, "base", &s->base);
 		r->shot_count += fork_id_valid(s->name) && *s->path == '/';
 	}

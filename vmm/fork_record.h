@@ -50,11 +50,13 @@ struct shot_record {
 	time_t made;
 	bool described;       /* all but its memory is there, and the instant of that is past */
 	bool complete, delta;
+	bool dropped;         /* nobody can come to it any more; children wait for its memory */
 	struct file_id base;  /* what a delta's pages lie over */
 };
 
 struct fork_record {
 	char id[FORK_ID_MAX + 1];
+	bool removed;         /* it is a RECORD_OF_REMOVED: whoever found it says so */
 	uint64_t launch;      /* of a RECORD_OF_LAUNCH */
 	uid_t uid;
 	gid_t gid;

@@ -38,6 +38,24 @@ snapshots() {
 	done
 }
 
+# A running fork is branched, and goes before its snapshot can be complete. What comes of it keeps what it needs of that.
+branches() {
+	local n id
+	for ((n = 0; ; n++)); do
+		id=b$1-$n
+		mkdir "$F/$id" 2>/dev/null || return
+		say_in made "$id"
+		[ "$((n % 2))" = 0 ] || echo memfd-private >"$F/$id/config/memory_backend" || return
+		[ "$("$TOOLS/put" "$F/$id/restore" <<<"$READY")" = ok ] || return
+		say_in running "$id"
+		mkdir "$F/$id/snapshots/s" "$F/c$id" 2>/dev/null || return
+		say_in made "c$id"
+		[ "$("$TOOLS/put" "$F/c$id/restore" <<<"$F/$id/snapshots/s")" = ok ] || return
+		say_in running "c$id"
+		removals "$id"
+	done
+}
+
 removals() {
 	local id
 	for id in "$@"; do
@@ -81,13 +99,13 @@ sums() { # FORK
 	like "memory of $1" '^sum ok' "$(grep -aE '^sum (ok|BAD)' "$F/$1/console" | tail -n 1 | tr -d '\r')"
 }
 
-ids() { (cd "$F" && ls -d [rf]*-*/ 2>/dev/null | tr -d /); }
+ids() { (cd "$F" && ls -d [rfbc]*-*/ 2>/dev/null | tr -d /); }
 
 kill_round() {
 	local i=$1 victims id
 	: >"$T/made"; : >"$T/running"; : >"$T/begun"; : >"$T/shot"; : >"$T/removing"; : >"$T/removed"
 	victims=$(ids | shuf -n 4 | tr '\n' ' ')
-	restores "$i" & fan_outs "$i" & snapshots "$i" &
+	restores "$i" & fan_outs "$i" & snapshots "$i" & branches "$i" &
 	# shellcheck disable=SC2086
 	removals $victims &
 	sleep "0.$((RANDOM % 9))$((RANDOM % 10))"

@@ -160,7 +160,8 @@ test_dead_mount() {
 	state_is a running
 }
 
-# A snapshot whose memory is being captured when the daemon dies, and a child of it that lacks most of its pages: the next daemon finishes the one, and the other has them.
+# A snapshot whose memory is being captured when the daemon dies, and a child of it that lacks most of its pages: the next daemon finishes the one, and the other has them; though the snapshot,
+# or its fork, was removed before.
 test_capture_under_way() {
 	local how state seen=0
 	expect_log 'is dropped|can.t be finished'
@@ -171,26 +172,57 @@ test_capture_under_way() {
 	ok mkdir "$F/base/snapshots/whole"
 	wait_for 60 shot_in base whole complete
 	for how in memfd-shared memfd-private; do
-		mkdir "$F/parent"
-		command_is ok "$F/parent/config/memory_backend" "$how"
-		command_is ok "$F/parent/restore" "$F/base/snapshots/whole"
-		timeout 60 dd if="$T/pattern" of="$F/parent/mem" bs=4M skip=1 count=60 conv=notrunc status=none # not the same bytes there
-		ok mkdir "$F/parent/snapshots/s"
-		mkdir "$F/child"
-		command_is ok "$F/child/restore" "$F/parent/snapshots/s"
+		half_captured "$how"
 		state=$(cat "$F/parent/snapshots/s/state")
 		kill_daemon
 		[ "$state" != writing ] || seen=1
 		start -o mem_write=1,fill=ondemand
 		state_is parent running
-		state_is child running
 		is "$how: the snapshot" complete "$(cat "$F/parent/snapshots/s/state")"
 		same_memory "$F/parent/mem" "$F/child/mem" || bad "$how: the child's memory is not its parent's"
 		same_memory "$F/parent/mem" "$F/parent/snapshots/s/memory.bin" || bad "$how: the snapshot is not the parent's memory"
-		timeout 20 cmp -n $((240 << 20)) <(dd if="$T/pattern" bs=4M skip=1 status=none) <(dd if="$F/child/mem" bs=4M status=none) || bad "$how: not what was written"
-		rmdir "$F/parent" "$F/child"
+		has_pattern "$how"
 	done
 	is "a capture that was under way" 1 "$seen"
+}
+half_captured() { # BACKEND: "child" of a snapshot "s" of "parent"
+	mkdir "$F/parent"
+	command_is ok "$F/parent/config/memory_backend" "$1"
+	command_is ok "$F/parent/restore" "$F/base/snapshots/whole"
+	timeout 60 dd if="$T/pattern" of="$F/parent/mem" bs=4M skip=1 count=60 conv=notrunc status=none # not the same bytes there
+	ok mkdir "$F/parent/snapshots/s"
+	mkdir "$F/child"
+	command_is ok "$F/child/restore" "$F/parent/snapshots/s"
+}
+has_pattern() { # BACKEND; takes the forks away
+	state_is child running
+	timeout 20 cmp -n $((240 << 20)) <(dd if="$T/pattern" bs=4M skip=1 status=none) <(dd if="$F/child/mem" bs=4M status=none) || bad "$1: not what was written"
+	[ ! -d "$F/parent" ] || ok rmdir "$F/parent"
+	ok rmdir "$F/child"
+}
+test_capture_of_what_was_removed() {
+	local how what seen=0
+	start -o mem_write=1,fill=ondemand
+	MEMORY=512 booted base
+	head -c 300M /dev/urandom >"$T/pattern"
+	timeout 60 dd if="$T/pattern" of="$F/base/mem" bs=4M conv=notrunc status=none
+	ok mkdir "$F/base/snapshots/whole"
+	wait_for 60 shot_in base whole complete
+	for how in memfd-shared memfd-private; do
+		for what in parent/snapshots/s parent; do
+			half_captured "$how"
+			ok rmdir "$F/$what"
+			kill_daemon
+			if grep -q '"dropped":1' "$S"/forks/*/record.json || ls "$S"/forks/*/removed.json >/dev/null 2>&1; then seen=$((seen + 1)); fi
+			start -o mem_write=1,fill=ondemand
+			[ "$what" != parent ] || [ ! -e "$F/parent" ] || bad "$how: the parent is there again"
+			[ ! -e "$F/$what" ] || bad "$how: $what is there again"
+			has_pattern "$how, without $what"
+			wait_for 10 eval '[ "$(alive)" = 1 ]'
+			wait_for 10 eval '[ "$(ls "$S/forks" | wc -l)" = 1 ]'
+		done
+	done
+	[ "$seen" -gt 0 ] || bad "no capture was under way"
 }
 
 # What was being filled in the background goes on being filled.
