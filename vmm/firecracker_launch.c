@@ -113,9 +113,7 @@ static int hold(struct firecracker_launched *l, struct failure *why)
 
 	if (r == 0)
 		return 0;
-	process_kill(&l->process);
-	waitid(P_PID, (id_t)l->process.pid, &(siginfo_t){ 0 }, WEXITED);
-	process_finish(&l->process);
+	process_end(&l->process);
 	return fail_errno(why, -r, "have Firecracker end with the daemon");
 }
 

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -81,15 +80,6 @@ static int write_record(const struct keeper *k, int fd)
 	return write_anew(records, k->record, line);
 }
 
-/* One that isn't ours to reap is told as gone by its descriptor alone. */
-static void end_process(struct process *p)
-{
-	process_kill(p);
-	if (waitid(P_PID, (id_t)p->pid, &(siginfo_t){ 0 }, WEXITED) < 0 && errno == ECHILD)
-		poll(&(struct pollfd){ p->pidfd, POLLIN, 0 }, 1, -1);
-	process_finish(p);
-}
-
 static int start(struct keeper *k, int fd, struct failure *why)
 {
 	AUTO_CLOSE int program = helper_open(HELPER_KEEPER, why), word = -1, say = -1;
@@ -111,7 +101,7 @@ static int start(struct keeper *k, int fd, struct failure *why)
 	if (r == 0)
 		return 0;
 	unlinkat(records, k->record, 0);
-	end_process(&k->process);
+	process_end(&k->process);
 	return fail_errno(why, -r, "its record");
 }
 
@@ -135,7 +125,7 @@ static void end_run(struct job *job)
 	struct keeper *k = container_of(job, struct keeper, job);
 
 	unlinkat(records, k->record, 0);
-	end_process(&k->process);
+	process_end(&k->process);
 }
 
 static void end_done(struct job *job)
@@ -182,7 +172,7 @@ static int take(struct keeper *k, int *ret_fd)
 		return r;
 	r = open_files_take(&k->process, &id, true);
 	if (r < 0) {
-		end_process(&k->process);
+		process_end(&k->process);
 		return r;
 	}
 	*ret_fd = r;

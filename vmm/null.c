@@ -219,9 +219,7 @@ static int watch(struct null *n)
 	int r = process_watch(&n->vm.process, n->spec.event, on_exited, n);
 
 	if (r < 0) {
-		process_kill(&n->vm.process);
-		waitid(P_PID, (id_t)n->vm.process.pid, &(siginfo_t){ 0 }, WEXITED);
-		process_finish(&n->vm.process);
+		process_end(&n->vm.process);
 		return fail_errno(&n->why, -r, "watch the null VMM");
 	}
 	r = handover_init(&n->handover, n->spec.event, steal_fd(&n->ours));

@@ -560,6 +560,15 @@ void process_kill(struct process *p)
 		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
 }
 
+/* One that isn't ours to reap is told as gone by its descriptor alone. */
+void process_end(struct process *p)
+{
+	process_kill(p);
+	if (waitid(P_PID, (id_t)p->pid, &(siginfo_t){ 0 }, WEXITED) < 0 && errno == ECHILD)
+		poll(&(struct pollfd){ p->pidfd, POLLIN, 0 }, 1, -1);
+	process_finish(p);
+}
+
 void process_finish(struct process *p)
 {
 	if (!p->pid)

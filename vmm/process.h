@@ -71,6 +71,9 @@ int process_watch(struct process *p, sd_event *event, void (*exited)(struct proc
 /* SIGKILL by pidfd. Harmless when it has ended. */
 void process_kill(struct process *p);
 
+/* Kills it, waits until it has ended, and closes: one that isn't watched, and that no guest or user has anything to do with yet. */
+void process_end(struct process *p);
+
 /* Closes and stops watching. One that still runs goes on and is reaped by nobody: kill it and wait for exited() first. */
 void process_finish(struct process *p);
 

@@ -59,9 +59,7 @@ int program_output(const char *path, const char *arg1, const char *arg2, char *b
 		return r;
 	close_fd(&to);
 	len = read_until(from, buf, n - 1, now_ms() + ANSWER_MS);
-	process_kill(&p);
-	waitid(P_PID, (id_t)p.pid, &(siginfo_t){ 0 }, WEXITED);
-	process_finish(&p);
+	process_end(&p);
 	buf[len < 0 ? 0 : len] = '\0';
 	return len < 0 ? fail_errno(why, (int)-len, "%s %s", path, arg1) : 0;
 }
