@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 const char *const cgroup_names[CGROUP_CONTROLLERS] = { "memory", "cpu", "pids" };
@@ -67,6 +68,26 @@ static bool own_path(const char *controller, char *ret, size_t n)
 	return found;
 }
 
+/* systemd.resource-control(5), Delegate=; whoever isn't privileged sees the second only. */
+static bool is_delegated(const char *path)
+{
+	char value[4];
+
+	return (getxattr(path, "trusted.delegate", value, sizeof value) == 1 || getxattr(path, "user.delegate", value, sizeof value) == 1) && *value == '1';
+}
+
+/* A service's processes may have a group of their own below what is delegated to it (DelegateSubgroup=): else systemd couldn't start them again beside VMs of its that live on. */
+static void leave_subgroup(struct cgroup_place *p)
+{
+	char *slash = strrchr(p->path, '/');
+
+	if (slash <= p->path + p->mount || is_delegated(p->path))
+		return;
+	*slash = '\0';
+	if (!is_delegated(p->path))
+		*slash = '/';
+}
+
 static void consider(enum cgroup_controller c, const char *mount, bool v2)
 {
 	struct cgroup_place p = { .mount = strlen(mount), .v2 = v2 };
@@ -74,6 +95,8 @@ static void consider(enum cgroup_controller c, const char *mount, bool v2)
 
 	if (*place[c].path || !own_path(v2 ? "" : cgroup_names[c], own, sizeof own) || snprintf(p.path, sizeof p.path, "%.1000s%s", mount, own) >= (int)sizeof p.path)
 		return;
+	if (v2)
+		leave_subgroup(&p);
 	if (access(p.path, F_OK) || (v2 && (!cgroup_read_line(p.path, "cgroup.controllers", line, sizeof line) || !cgroup_has_word(line, cgroup_names[c], " \n"))))
 		return;
 	p.ours = !access(p.path, W_OK);

@@ -14,7 +14,7 @@ enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLL
 extern const char *const cgroup_names[CGROUP_CONTROLLERS];
 
 struct cgroup_place {
-	char path[PATH_MAX / 2]; /* of the group that the daemon was in when it was first looked at */
+	char path[PATH_MAX / 2]; /* of the group that the daemon was in when it was first looked at, or of the one that is delegated to it */
 	size_t mount;            /* bytes of the path that are the hierarchy's mount point */
 	bool v2, ours;           /* it may have groups of ours below it */
 };

@@ -19,8 +19,8 @@ nested_guest() {
 	local root=$T/nested
 	"$ROOT/examples/make-guest" --memory 512 "$T/vm" >"$T/make-guest" 2>&1 || { bad "make-guest: $(cat "$T/make-guest")"; return 1; }
 	mkdir -p "$root/bin"
-	cp "$FORKFS_BUILD/fs/forkfs" "$FORKFS_BUILD/vmm/forkfs-null-vmm" "$FORKFS_BUILD/vmm/forkfs-preload.so" "$root/bin/"
-	with_libraries "$root" "$root/bin/forkfs" "$root/bin/forkfs-null-vmm"
+	cp "$FORKFS_BUILD/fs/forkfs" "$FORKFS_BUILD/vmm/forkfs-null-vmm" "$FORKFS_BUILD/vmm/forkfs-preload.so" "$TOOLS/xattr" "$root/bin/"
+	with_libraries "$root" "$root/bin/forkfs" "$root/bin/forkfs-null-vmm" "$root/bin/xattr"
 	install -m 0644 "$CACHE/kernel/fuse.ko" "$root/"
 	install -m 0755 tests/guest/nested/init tests/guest/nested/cgroup2 "$root/"
 	(cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 >>"$T/vm/initrd"
