@@ -22,17 +22,18 @@ struct template {
 	uint64_t size;  /* of RAM */
 	uint64_t bytes; /* that it takes, never 0: one of zeros alone takes descriptors */
 	bool known;     /* in `all` */
-	unsigned int keeps;
-	struct keeper *keeper; /* as long as there are any */
 	int fd;
 	struct memory_source *source;
+	/* guarded by lock: */
+	unsigned int keeps;
+	struct keeper *keeper; /* as long as there are any */
+	bool keeper_begins;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Held by whoever makes one: two restores of a snapshot that is new to us make one template, not two. Taken before `lock`. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
-/* Held by whoever begins or ends to keep one. */
-static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t kept = PTHREAD_COND_INITIALIZER; /* a keeper has begun, or can't */
 /* guarded by lock; the longest unused ones first */
 static struct list all = { &all, &all };
 static uint64_t limit;
@@ -245,16 +246,26 @@ void template_unref(struct template *t)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Whoever comes while a keeper begins waits for it; that it begins keeps nobody else waiting. */
 int template_keep(struct template *t, struct failure *why)
 {
+	struct keeper *keeper = NULL;
 	int r = 0;
 
-	pthread_mutex_lock(&keeping);
-	if (!t->keeper)
-		r = keeper_start(&t->keeper, t->fd, why);
-	if (r == 0)
-		t->keeps++;
-	pthread_mutex_unlock(&keeping);
+	pthread_mutex_lock(&lock);
+	while (t->keeper_begins)
+		pthread_cond_wait(&kept, &lock);
+	if (!t->keeper) {
+		t->keeper_begins = true;
+		pthread_mutex_unlock(&lock);
+		r = keeper_start(&keeper, t->fd, why);
+		pthread_mutex_lock(&lock);
+		t->keeper_begins = false;
+		t->keeper = keeper;
+		pthread_cond_broadcast(&kept);
+	}
+	t->keeps += r == 0;
+	pthread_mutex_unlock(&lock);
 	return r;
 }
 
@@ -266,10 +277,13 @@ void template_kept(struct template *t, struct keeper *keeper)
 
 void template_let_go(struct template *t)
 {
-	pthread_mutex_lock(&keeping);
+	struct keeper *keeper = NULL;
+
+	pthread_mutex_lock(&lock);
 	if (!--t->keeps)
-		keeper_end(steal_ptr(&t->keeper));
-	pthread_mutex_unlock(&keeping);
+		keeper = steal_ptr(&t->keeper);
+	pthread_mutex_unlock(&lock);
+	keeper_end(keeper);
 }
 
 int template_fd(const struct template *t)
