@@ -91,6 +91,20 @@ test_no_processes() {
 	with_snapshot
 	mkdir_is ok "$F/a"
 	works_again
+	mkdir "$F/own"
+	command_is ok "$F/own/config/memory_backend" memfd-private
+	command_is ok "$F/own/restore" "$F/base/snapshots/ready"
+	for free in 0 1 2 3; do
+		now=$(cat "$group/pids.current")
+		echo $((now + free)) >"$group/pids.max"
+		like "a snapshot that takes a process" '^(ok|.*Resource temporarily unavailable)$' "$(LC_ALL=C soon mkdir "$F/own/snapshots/s$free" 2>&1 && echo ok)"
+		state_is own running
+		echo max >"$group/pids.max"
+	done
+	ok mkdir "$F/own/snapshots/after"
+	wait_for 10 shot_in own after complete
+	ok rmdir "$F/own"
+	wait_for 10 vmms_are 1
 	for free in 0 1 2 3; do
 		now=$(cat "$group/pids.current")
 		echo $((now + free)) >"$group/pids.max"
