@@ -117,20 +117,37 @@ static bool is_handed_on(enum cgroup_controller c)
 	return cgroup_read_line(cgroup_place(c)->path, "cgroup.subtree_control", line, sizeof line) && cgroup_has_word(line, cgroup_names[c], " \n");
 }
 
-/* A group that hands controllers on may have no process itself, but for the first of all: the daemon goes into one beside those of its VMMs, with those that have none. */
+/* Out of the group `from`, with its VMMs that have none of their own. Returns 0, -EBUSY others are there, or another negative errno. */
+static int go_aside(const char *from, const char *leaf)
+{
+	char line[32];
+	int r;
+
+	if (!cgroup_read_line(from, "cgroup.procs", line, sizeof line))
+		return 0;
+	r = make_dir(leaf);
+	for (int i = 0; r == 0 && i < MOVE_TRIES; i++) { /* one may be started meanwhile */
+		move_ours(from, leaf);
+		if (!cgroup_read_line(from, "cgroup.procs", line, sizeof line))
+			return 0;
+	}
+	return r < 0 ? r : -EBUSY;
+}
+
+/* A group that hands controllers on may have no process itself, but for the first of all, which has no type: the daemon goes into one beside those of its VMMs. Of some controllers the
+ * kernel wouldn't refuse it, but make a group for threads of it, below which no process can be. */
 static int hand_on(enum cgroup_controller c, const char *daemon, struct failure *why)
 {
-	char word[16], leaf[PATH_MAX];
+	char word[16], line[64], leaf[PATH_MAX];
 	int r = 0;
 
 	snprintf(word, sizeof word, "+%s", cgroup_names[c]);
 	leaf_path(c, leaf);
 	if (!is_handed_on(c)) {
-		r = write_file(cgroup_place(c)->path, "cgroup.subtree_control", word);
-		for (int i = 0; r == -EBUSY && i < MOVE_TRIES && make_dir(leaf) == 0; i++) { /* one may be started meanwhile */
-			move_ours(cgroup_place(c)->path, leaf);
+		if (cgroup_read_line(cgroup_place(c)->path, "cgroup.type", line, sizeof line))
+			r = go_aside(cgroup_place(c)->path, leaf);
+		if (r == 0)
 			r = write_file(cgroup_place(c)->path, "cgroup.subtree_control", word);
-		}
 		handed_on[c] = handed_on[c] || r == 0;
 	}
 	if (r == -EBUSY)
