@@ -196,7 +196,7 @@ half_captured() { # BACKEND: "child" of a snapshot "s" of "parent"
 }
 has_pattern() { # BACKEND; takes the forks away
 	state_is child running
-	timeout 20 cmp -n $((240 << 20)) <(dd if="$T/pattern" bs=4M skip=1 status=none) <(dd if="$F/child/mem" bs=4M status=none) || bad "$1: not what was written"
+	timeout 60 cmp <(dd if="$T/pattern" bs=4M skip=1 count=60 status=none) <(dd if="$F/child/mem" bs=4M count=60 iflag=fullblock status=none) || bad "$1: not what was written"
 	[ ! -d "$F/parent" ] || ok rmdir "$F/parent"
 	ok rmdir "$F/child"
 }
@@ -280,9 +280,9 @@ test_killed_while_it_probes() {
 		kill_daemon
 		[ -z "$probe" ] || break
 	done
+	start # and clears up
 	[ -n "$probe" ] || skip "it was never met at it"
 	wait_for 10 eval '! kill -0 $probe 2>/dev/null' || kill -KILL "$probe"
-	start # and clears up
 }
 
 # A snapshot of a few pages over a memory that no VM has any more: when the daemon dies, is told to keep, dies once more.
