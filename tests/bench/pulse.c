@@ -3,7 +3,7 @@
  * Looks from outside whether a guest stands still: the guest (examples/guest/sum.c) counts on every few microseconds in a page that begins with a magic word.
  *
  *     pulse find FILE           prints where in a file of the guest's RAM that page is; holes are left as they are
- *     pulse watch PID OFFSET    watches it in the VMM with that process id. Answers every line on standard input with the longest standstill since
+ *     pulse watch PID OFFSET    watches it, or the number 16 bytes behind any offset, in the VMM with that process id. Answers every line on standard input with the longest standstill since
  *                               the one before, in milliseconds; ends with standard input.
  *
  * A standstill is the time between the first and the last look that found the same number: too short by up to two looks, and never too long, however long this process
@@ -73,12 +73,12 @@ static bool map_here(struct pulse *p, unsigned long from, unsigned long to, uint
 	snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", p->pid, from, to);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
-		page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, (off_t)offset);
+		page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, (off_t)(offset / PAGE * PAGE));
 	if (page == MAP_FAILED) {
 		perror(path);
 		return false;
 	}
-	p->beats = (const uint64_t *)((const char *)page + BEATS);
+	p->beats = (const uint64_t *)((const char *)page + offset % PAGE + BEATS);
 	return true;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A guest without an operating system, for Firecracker's boot protocol (64 bit, the first GiB mapped one to one): it counts in RAM at 2 MiB + 16, every few microseconds, and while there is a 1
- * at 2 MiB + 8 it goes through the 32 MiB from 64 MiB on, writing the count into 64 pages a round, at the page's beginning and end. It says "C" on the serial port now and then.
+ * A guest without an operating system, for Firecracker's boot protocol (64 bit, the first GiB mapped one to one): it counts its rounds in RAM at 2 MiB + 16, and while there is a 1
+ * at 2 MiB + 8 it goes through the 32 MiB from 64 MiB on, writing the count into 64 pages a round, at the page's beginning and end. It says "C" on the serial port now and then. A round
+ * takes milliseconds where a pause leaves the processor: every few microseconds it counts at 2 MiB + 24.
  * Hosts run it natively that interpret a real guest's kernel. To be linked statically at 16 MiB. */
 	.set counter, 0x200010
 	.set pages, 0x4000000
@@ -11,9 +12,7 @@
 _start:
 	mov $counter, %rbx
 	xor %r8, %r8
-	xor %r9, %r9
 round:
-	inc %r9
 	incq (%rbx)
 	cmpq $1, -8(%rbx)
 	jne speak
@@ -27,11 +26,11 @@ write:
 	mov %rax, 4088(%rdi)
 	inc %r8
 	and $8191, %r8
-	incq (%rbx)
+	incq 8(%rbx)
 	dec %ecx
 	jnz write
 speak:
-	test $15, %r9
+	testq $15, (%rbx)
 	jnz rest
 	mov $0x3f8, %dx
 	mov $'C', %al
@@ -41,7 +40,7 @@ speak:
 rest:
 	mov $2000, %ecx
 1:	pause
-	incq (%rbx)
+	incq 8(%rbx)
 	dec %ecx
 	jnz 1b
 	jmp round
