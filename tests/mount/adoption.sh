@@ -269,14 +269,21 @@ test_launch_recorded() {
 }
 
 # What the daemon looks at the machine with is gone with it: a guest of its own that only runs, until somebody kills it.
+probing() { # sets probe: a child of the daemon's that has become nothing else
+	local p
+	for p in $(cat "/proc/$DAEMON/task"/*/children 2>/dev/null); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != forkfs ] || { probe=$p; return; }
+	done
+	return 1
+}
 test_killed_while_it_probes() {
 	local round probe=
 	[ -w /dev/kvm ] || skip "no /dev/kvm"
 	mkdir -p "$F"
-	for round in 1 2 3 4 5 6 7 8 9 10; do
+	for ((round = 0; round < 10; round++)); do
 		"$FORKFS_BUILD/fs/forkfs" -f -o "state=$S,vmm=null,uids=$UIDS,pool=0,pool_loaded=0" "$F" >>"$LOG" 2>&1 </dev/null &
 		DAEMON=$!
-		while ! probe=$(pgrep -P "$DAEMON" -x forkfs) && ! daemon_gone && [ ! -e "$F/doctor" ]; do :; done
+		until_true 2 eval 'probing || daemon_gone' # it looks when the mount stands
 		kill_daemon
 		[ -z "$probe" ] || break
 	done
