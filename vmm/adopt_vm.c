@@ -164,6 +164,13 @@ static void adopted(struct forks *all)
 		signal_emit(&all->listeners);
 }
 
+/* One that was removed has been told as that; its name may be another's. */
+static void tell(struct fork *f, struct event_facts facts)
+{
+	if (!f->removed)
+		fork_event(f, facts);
+}
+
 static void end_task(struct fork *f)
 {
 	struct forks *all = f->all;
@@ -190,7 +197,7 @@ static void on_answered(struct fork *f, const struct failure *why)
 		fork_request(f, state == FORK_RUNNING ? f->driver->resume : f->driver->pause);
 		return;
 	}
-	fork_event(f, (struct event_facts){ .what = "adopted" });
+	tell(f, (struct event_facts){ .what = "adopted" });
 	f->state = state;
 	end_task(f);
 	if (f->removed)
@@ -319,7 +326,7 @@ static int connect_vm(struct fork *f, struct taken *t, const struct vm_record *r
 static void ended(struct fork *f)
 {
 	snprintf(f->exit, sizeof f->exit, "ended while no daemon was there, how is unknown");
-	fork_event(f, (struct event_facts){ .what = "exited" });
+	tell(f, (struct event_facts){ .what = "exited" });
 	fork_set_state(f, FORK_EXITED);
 }
 
@@ -330,7 +337,7 @@ static void lost(struct fork *f, struct failure *why)
 	f->vm_uid = 0;
 	group_remove(f->all, f->group);
 	fork_set_error(f, why);
-	fork_event(f, (struct event_facts){ .what = "failed", .code = why->code, .error = why->text });
+	tell(f, (struct event_facts){ .what = "failed", .code = why->code, .error = why->text });
 	fork_set_state(f, FORK_FAILED);
 }
 

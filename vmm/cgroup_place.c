@@ -76,12 +76,20 @@ static bool is_delegated(const char *path)
 	return (getxattr(path, "trusted.delegate", value, sizeof value) == 1 || getxattr(path, "user.delegate", value, sizeof value) == 1) && *value == '1';
 }
 
+/* What systemd makes for a unit is called as the unit is; a subgroup may not be. */
+static bool is_of_unit(const char *name)
+{
+	const char *suffix = strrchr(name, '.');
+
+	return suffix && (!strcmp(suffix, ".service") || !strcmp(suffix, ".scope") || !strcmp(suffix, ".slice"));
+}
+
 /* A service's processes may have a group of their own below what is delegated to it (DelegateSubgroup=): else systemd couldn't start them again beside VMs of its that live on. */
 static void leave_subgroup(struct cgroup_place *p)
 {
 	char *slash = strrchr(p->path, '/');
 
-	if (slash <= p->path + p->mount || is_delegated(p->path))
+	if (slash <= p->path + p->mount || is_of_unit(slash) || is_delegated(p->path))
 		return;
 	*slash = '\0';
 	if (!is_delegated(p->path))

@@ -101,6 +101,10 @@ struct vm {
 	struct vm_memory memory; /* known when the start is answered, or map(); of a boot a moment after its guest began, it may be */
 };
 
+/* One that has not begun. */
+#define VM_NEW(its_driver, its_watcher, its_data)                                                                                                \
+	((struct vm){ .driver = (its_driver), .process.pidfd = -1, .watcher = (its_watcher), .data = (its_data), .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN })
+
 struct driver {
 	const char *name;
 	bool automatic; /* config/vmm "auto" may choose it */

@@ -46,21 +46,18 @@ static int open_new(struct events_file *f)
 
 int events_file_open(struct events_file *f, int dir, void (*found)(uid_t uid, const char *line, size_t len, void *data), void *data)
 {
-	bool cut;
-	int r;
-
 	*f = EVENTS_FILE_NONE;
 	f->dir = dir;
-	read_lines(dir, OLD, &cut, found, data);
-	f->lines = read_lines(dir, NEW, &cut, found, data);
-	r = open_new(f);
-	return r == 0 && cut ? write_all(f->fd, "\n", 1) : r;
+	read_lines(dir, OLD, &f->cut, found, data);
+	f->lines = read_lines(dir, NEW, &f->cut, found, data);
+	return open_new(f);
 }
 
 static int turn_over(struct events_file *f)
 {
 	close_fd(&f->fd);
 	f->lines = 0;
+	f->cut = false;
 	return renameat(f->dir, NEW, f->dir, OLD) && errno != ENOENT ? -errno : open_new(f);
 }
 
@@ -73,12 +70,13 @@ void events_file_add(struct events_file *f, uint64_t max, uid_t uid, const char 
 		return;
 	if (f->fd < 0 || f->lines >= max)
 		r = turn_over(f);
-	n = r < 0 ? 0 : asprintf(&text, "%u\t%s", (unsigned int)uid, line);
+	n = r < 0 ? 0 : asprintf(&text, "%s%u\t%s", f->cut ? "\n" : "", (unsigned int)uid, line);
 	if (n < 0) {
 		text = NULL;
 		r = -ENOMEM;
 	} else if (r == 0) {
 		r = write_all(f->fd, text, (size_t)n);
+		f->cut = r < 0;
 		f->lines++;
 	}
 	if (r < 0 && !f->failing)

@@ -13,9 +13,10 @@ struct events_file {
 	int fd;         /* -1: none are written */
 	uint64_t lines; /* that are in it */
 	bool failing;   /* that has been logged */
+	bool cut;       /* the last line has no end */
 };
 
-#define EVENTS_FILE_NONE ((struct events_file){ -1, -1, 0, false })
+#define EVENTS_FILE_NONE ((struct events_file){ .dir = -1, .fd = -1 })
 
 /* Calls `found` with each that a former daemon left, the oldest first; `line`, `len` bytes with its newline, is borrowed. From then on they are written to the directory `dir`. Returns 0 or a
  * negative errno. */

@@ -264,9 +264,7 @@ static int make(struct firecracker **ret, const struct vm_spec *spec, const stru
 	if (!f)
 		return -ENOMEM;
 	/* Its generation is new at each load, and its own secret. */
-	f->vm = (struct vm){
-		.driver = &driver_firecracker, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN
-	};
+	f->vm = VM_NEW(&driver_firecracker, watcher, data);
 	f->vm.memory.error = -EOPNOTSUPP; /* unless it hands one over */
 	f->spec = *spec;
 	f->abilities = spec->program->abilities;

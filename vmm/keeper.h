@@ -13,7 +13,8 @@ struct keeper;
 /* Whose workers end keepers; NULL: whoever lets go of one. Loop, while nobody else is there. */
 void keepers_end_by(struct jobs *jobs);
 
-/* Where records are: the directory "kept" below `state`, whose path whoever looks at processes sees beside the keeper's name; both are borrowed. Returns 0 or a negative errno. Loop, before any is started. */
+/* Where records are: the directory "kept" below `state`, whose path whoever looks at processes sees beside the keeper's name; both are borrowed. Returns 0 or a negative
+ * errno. Loop, before any is started. */
 int keepers_open(int state, const char *path);
 void keepers_close(void);
 

@@ -264,7 +264,7 @@ static int make(struct null **ret, const struct vm_spec *spec, const struct vm_w
 
 	if (!n)
 		return -ENOMEM;
-	n->vm = (struct vm){ .driver = &driver_null, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN };
+	n->vm = VM_NEW(&driver_null, watcher, data);
 	n->spec = *spec;
 	snprintf(n->vm.generation, sizeof n->vm.generation, "none");
 	n->ours = n->state = n->console = n->words.fd = -1;

@@ -183,7 +183,7 @@ static int make(struct qemu **ret, const struct vm_spec *spec, const struct vm_w
 
 	if (!q)
 		return -ENOMEM;
-	q->vm = (struct vm){ .driver = &driver_qemu, .process.pidfd = -1, .watcher = watcher, .data = data, .kept = { -1, -1 }, .memory = VM_MEMORY_UNKNOWN };
+	q->vm = VM_NEW(&driver_qemu, watcher, data);
 	q->spec = *spec;
 	q->words.fd = q->typist.fd = q->held = q->state = q->incoming = q->launched.state = -1;
 	q->handover = (struct handover){ .fd = -1, .hello = on_hello, .answered = qemu_on_mapped, .data = q };

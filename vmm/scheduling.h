@@ -22,7 +22,7 @@ pid_t thread_named(pid_t process, const char *name);
 /* Both do nothing to a thread that isn't the process's any more: its number may be another's.
  *
  * Whoever waits for an answer of this thread's has it run before all that has no real-time priority: a virtual CPU that it has just woken doesn't give way before the next tick.
- * Threads that it starts are as usual. Takes privilege; without it nothing changes. It can't stay so: process_spec.realtime bounds it. */
+ * Threads that it starts are as usual. Takes privilege; without it nothing changes. It can't stay so: RLIMIT_RTTIME bounds it (process_spec.limits). */
 void thread_hurry(pid_t process, pid_t thread);
 
 /* As usual again: `nice`, and a slice of so many nanoseconds. */
