@@ -9,15 +9,17 @@ say_in() { printf '%s\n' "$2" >>"$T/$1"; }
 told() { grep -qx -- "$2" "$T/$1" 2>/dev/null; }
 
 # What goes on when the daemon is killed; each ends with it. They note what they are about to do, and what they were told.
+one_restore() { # ID SNAPSHOT [BACKEND]
+	mkdir "$F/$1" 2>/dev/null || return
+	say_in made "$1"
+	[ -z "${3-}" ] || echo "$3" >"$F/$1/config/memory_backend" || return
+	[ "$("$TOOLS/put" "$F/$1/restore" <<<"$2")" = ok ] || return
+	say_in running "$1"
+}
+
 restores() {
-	local n id
-	for ((n = 0; ; n++)); do
-		id=r$1-$n
-		mkdir "$F/$id" 2>/dev/null || return
-		say_in made "$id"
-		[ "$("$TOOLS/put" "$F/$id/restore" <<<"$READY")" = ok ] || return
-		say_in running "$id"
-	done
+	local n
+	for ((n = 0; ; n++)); do one_restore "r$1-$n" "$READY" || return; done
 }
 
 fan_outs() {
@@ -43,15 +45,8 @@ branches() {
 	local n id
 	for ((n = 0; ; n++)); do
 		id=b$1-$n
-		mkdir "$F/$id" 2>/dev/null || return
-		say_in made "$id"
-		[ "$((n % 2))" = 0 ] || echo memfd-private >"$F/$id/config/memory_backend" || return
-		[ "$("$TOOLS/put" "$F/$id/restore" <<<"$READY")" = ok ] || return
-		say_in running "$id"
-		mkdir "$F/$id/snapshots/s" "$F/c$id" 2>/dev/null || return
-		say_in made "c$id"
-		[ "$("$TOOLS/put" "$F/c$id/restore" <<<"$F/$id/snapshots/s")" = ok ] || return
-		say_in running "c$id"
+		if [ $((n % 2)) = 0 ]; then one_restore "$id" "$READY"; else one_restore "$id" "$READY" memfd-private; fi || return
+		mkdir "$F/$id/snapshots/s" 2>/dev/null && one_restore "c$id" "$F/$id/snapshots/s" || return
 		removals "$id"
 	done
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# What this host's kernel has not: a fork whose guest is Debian's kernel with control groups of version 2 and without Landlock, and in it a forkfs of its own. The guest's
+# What this host has not: a fork whose guest is Debian's kernel with control groups of version 2, without Landlock or under a systemd, and in it a forkfs of its own. The guest's
 # script says "BAD" of what isn't as it should be (tests/guest/nested).
 . tests/guest/common.bash
 

@@ -165,12 +165,7 @@ test_dead_mount() {
 test_capture_under_way() {
 	local how state seen=0
 	expect_log 'is dropped|can.t be finished'
-	start -o mem_write=1,fill=ondemand
-	MEMORY=512 booted base
-	head -c 300M /dev/urandom >"$T/pattern"
-	timeout 60 dd if="$T/pattern" of="$F/base/mem" bs=4M conv=notrunc status=none
-	ok mkdir "$F/base/snapshots/whole"
-	wait_for 60 shot_in base whole complete
+	with_pattern
 	for how in memfd-shared memfd-private; do
 		half_captured "$how"
 		state=$(cat "$F/parent/snapshots/s/state")
@@ -184,6 +179,14 @@ test_capture_under_way() {
 		has_pattern "$how"
 	done
 	is "a capture that was under way" 1 "$seen"
+}
+with_pattern() { # in $T/pattern, and in $F/base/snapshots/whole
+	start -o mem_write=1,fill=ondemand
+	MEMORY=512 booted base
+	head -c 300M /dev/urandom >"$T/pattern"
+	timeout 60 dd if="$T/pattern" of="$F/base/mem" bs=4M conv=notrunc status=none
+	ok mkdir "$F/base/snapshots/whole"
+	wait_for 60 shot_in base whole complete
 }
 half_captured() { # BACKEND: "child" of a snapshot "s" of "parent"
 	mkdir "$F/parent"
@@ -202,12 +205,7 @@ has_pattern() { # BACKEND; takes the forks away
 }
 test_capture_of_what_was_removed() {
 	local how what seen=0
-	start -o mem_write=1,fill=ondemand
-	MEMORY=512 booted base
-	head -c 300M /dev/urandom >"$T/pattern"
-	timeout 60 dd if="$T/pattern" of="$F/base/mem" bs=4M conv=notrunc status=none
-	ok mkdir "$F/base/snapshots/whole"
-	wait_for 60 shot_in base whole complete
+	with_pattern
 	for how in memfd-shared memfd-private; do
 		for what in parent/snapshots/s parent; do
 			half_captured "$how"
@@ -219,6 +217,7 @@ test_capture_of_what_was_removed() {
 			[ ! -e "$F/$what" ] || bad "$how: $what is there again"
 			has_pattern "$how, without $what"
 			wait_for 10 eval '[ "$(alive)" = 1 ]'
+			[ "$what" != parent ] || is "what is told of it" gone "$(tac "$F/events" | sed '/"parent","event":"removed"/q' | sed -n 's/.*"parent","event":"\([a-z]*\)".*/\1/p' | grep -v removed | xargs)"
 			wait_for 10 eval '[ "$(ls "$S/forks" | wc -l)" = 1 ]'
 		done
 	done

@@ -70,21 +70,23 @@ test_no_descriptors() {
 	wait_for 10 eval "[ \"\$(descriptors)\" -le $((before + 2)) ]"
 }
 
-# A control group that counts processes: pids_group NAME
-pids_group() {
-	local root
-	for root in /sys/fs/cgroup/pids /sys/fs/cgroup; do
-		[ -e "$root/cgroup.procs" ] || continue
-		group=$root/$1
-		mkdir "$group" 2>/dev/null && [ -e "$group/pids.max" ] && return
+# A control group that limits something: limited_group WHAT "ROOT LIMIT USED"..., the first of these that is there. Sets group, and limit and used, which are files.
+limited_group() {
+	local what=$1 v; shift
+	for v; do
+		read -r group limit used <<<"$v"
+		[ -e "$group/cgroup.procs" ] || continue
+		group=$group/forkfs-test-$$
+		limit=$group/$limit used=$group/$used
+		mkdir "$group" 2>/dev/null && [ -e "$limit" ] && return
 		rmdir "$group" 2>/dev/null
 	done
-	skip "no control group counts processes here"
+	skip "no control group limits $what here"
 }
 
 test_no_processes() {
-	local group free now
-	pids_group "forkfs-test-$$"
+	local group limit used free now
+	limited_group processes "/sys/fs/cgroup/pids pids.max pids.current" "/sys/fs/cgroup pids.max pids.current"
 	expect_log 'Resource temporarily unavailable|waited'
 	start
 	echo "$DAEMON" >"$group/cgroup.procs"
@@ -95,22 +97,22 @@ test_no_processes() {
 	command_is ok "$F/own/config/memory_backend" memfd-private
 	command_is ok "$F/own/restore" "$F/base/snapshots/ready"
 	for free in 0 1 2 3; do
-		now=$(cat "$group/pids.current")
-		echo $((now + free)) >"$group/pids.max"
+		now=$(cat "$used")
+		echo $((now + free)) >"$limit"
 		like "a snapshot that takes a process" '^(ok|.*Resource temporarily unavailable)$' "$(LC_ALL=C soon mkdir "$F/own/snapshots/s$free" 2>&1 && echo ok)"
 		state_is own running
-		echo max >"$group/pids.max"
+		echo max >"$limit"
 	done
 	ok mkdir "$F/own/snapshots/after"
 	wait_for 10 shot_in own after complete
 	ok rmdir "$F/own"
 	wait_for 10 vmms_are 1
 	for free in 0 1 2 3; do
-		now=$(cat "$group/pids.current")
-		echo $((now + free)) >"$group/pids.max"
+		now=$(cat "$used")
+		echo $((now + free)) >"$limit"
 		refused '^(EAGAIN|ok)$'
 		runs_on "with $free"
-		echo max >"$group/pids.max"
+		echo max >"$limit"
 	done
 	command_is ok "$F/a/restore" "$F/base/snapshots/ready"
 	ok rmdir "$F/a"
@@ -119,23 +121,10 @@ test_no_processes() {
 	wait_for 10 rmdir "$group"
 }
 
-# A control group that limits memory: memory_group NAME. Sets group, limit (the file's name) and used.
-memory_group() {
-	local v
-	for v in "/sys/fs/cgroup/memory memory.limit_in_bytes memory.usage_in_bytes" "/sys/fs/cgroup memory.max memory.current"; do
-		read -r group limit used <<<"$v"
-		[ -e "$group/cgroup.procs" ] || continue
-		group=$group/$1
-		mkdir "$group" 2>/dev/null && [ -e "$group/$limit" ] && return
-		rmdir "$group" 2>/dev/null
-	done
-	skip "no control group limits memory here"
-}
-
 # What the daemon's group leaves is what there is: nothing is begun that the kernel would have to kill somebody for.
 test_no_memory() {
 	local group limit used was i
-	memory_group "forkfs-test-$$"
+	limited_group memory "/sys/fs/cgroup/memory memory.limit_in_bytes memory.usage_in_bytes" "/sys/fs/cgroup memory.max memory.current"
 	start -o mem_write=1,fill=eager
 	echo "$DAEMON" >"$group/cgroup.procs"
 	MEMORY=64 with_snapshot
@@ -145,9 +134,9 @@ test_no_memory() {
 	ok timeout 20 cp -r "$F/base/snapshots/full" "$T/copy"
 	mkdir "$F/a" "$F/p"
 	command_is ok "$F/p/config/memory_backend" memfd-private
-	was=$(cat "$group/$limit")
+	was=$(cat "$limit")
 	for ((i = 0; i < 3; i++)); do
-		echo $(($(cat "$group/$used") + (40 << 20))) >"$group/$limit"
+		echo $(($(cat "$used") + (40 << 20))) >"$limit"
 		command_is ENOMEM "$F/a/restore" "$F/base/snapshots/full"
 		like "error" '48 MiB of memory are needed, [0-9]+ MiB are left' "$(error_of a)"
 		command_is ENOMEM "$F/p/restore" "$T/copy"
@@ -157,7 +146,7 @@ test_no_memory() {
 		state_is a failed
 		state_is p failed
 		is "VMMs" 1 "$(vmms | wc -l)"
-		echo "$was" >"$group/$limit"
+		echo "$was" >"$limit"
 	done
 	command_is ok "$F/a/restore" "$F/base/snapshots/full"
 	command_is ok "$F/p/restore" "$T/copy"
